@@ -1,0 +1,1 @@
+"""Local point-in-time snapshots of disk images, with the semantics of Amazon EBS."""

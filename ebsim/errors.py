@@ -1,0 +1,137 @@
+"""Every failure that ebsim reports, as one tree.
+
+    EbsimError
+        NotFound                a named snapshot, volume, region ... does not exist
+            SnapshotNotFound, VolumeNotFound
+        Conflict                the resource is in a state that forbids the request
+        InvalidRequest          the caller's arguments make no sense, or none together
+            UnsupportedParameter    understood, and refused by name
+        SourceUnusable          the image, device or stream to read cannot be used as asked
+        TargetUnusable          the file or device to write cannot be used as asked
+        MissingTool             an outside program or optional package is not installed
+        UnsupportedFormat       a store, pack or row written by a newer ebsim
+        IntegrityError          stored bytes are not what was written; never retried
+            ChunkCorrupt, ChunkMissing, MetadataCorrupt
+        StorageUnavailable      a disk call failed in a way that a retry may cure
+            StorageFull             the device or quota has no room
+
+Anything else that escapes (AssertionError, KeyError ...) is a bug in ebsim.
+
+A message is one line: what, where (ids, byte offset), what was expected and what was
+found, what was left unchanged, what to do next.  The facts are attributes as well.
+AWS error codes are added in ``api/``, exit codes in ``cli/``; nothing here knows either.
+"""
+
+
+class EbsimError(Exception):
+    """A failure that ebsim understands; its text is one line meant for the user."""
+
+
+class NotFound(EbsimError):
+    """A named thing does not exist."""
+
+
+class SnapshotNotFound(NotFound):
+    """No snapshot has this id, or it belongs to another account."""
+
+    def __init__(self, snapshot_id: str) -> None:
+        self.snapshot_id = snapshot_id
+        super().__init__(
+            f"The snapshot '{snapshot_id}' does not exist. Run 'ebsim snapshot ls' to see them."
+        )
+
+
+class VolumeNotFound(NotFound):
+    """No volume has this id."""
+
+    def __init__(self, volume_id: str) -> None:
+        self.volume_id = volume_id
+        super().__init__(
+            f"The volume '{volume_id}' does not exist. Run 'ebsim volume ls' to see them."
+        )
+
+
+class Conflict(EbsimError):
+    """The resource is in a state that forbids the request."""
+
+
+class InvalidRequest(EbsimError):
+    """The caller's arguments make no sense, or none together."""
+
+
+class UnsupportedParameter(InvalidRequest):
+    """The parameter is understood and not supported: it is refused, never ignored."""
+
+
+class SourceUnusable(EbsimError):
+    """The image, device or stream to read cannot be used as asked."""
+
+
+class TargetUnusable(EbsimError):
+    """The file or device to write cannot be used as asked."""
+
+
+class MissingTool(EbsimError):
+    """An outside program or optional package is not installed."""
+
+    def __init__(self, *, tool: str, package: str, purpose: str) -> None:
+        self.tool = tool
+        self.package = package
+        super().__init__(
+            f"{purpose} needs '{tool}', which is not installed. Nothing was changed. "
+            f"Install it with 'apt-get install {package}'."
+        )
+
+
+class UnsupportedFormat(EbsimError):
+    """A store, pack or row was written by a newer ebsim."""
+
+
+class IntegrityError(EbsimError):
+    """Stored bytes are not what was written.  Never retried."""
+
+
+class ChunkCorrupt(IntegrityError):
+    """A chunk's bytes no longer match the digest it is filed under."""
+
+    def __init__(self, *, digest: bytes, pack: str, offset_bytes: int, found: str) -> None:
+        self.digest = digest
+        self.pack = pack
+        self.offset_bytes = offset_bytes
+        self.found = found
+        super().__init__(
+            f"chunk {digest.hex()[:16]} is damaged: pack {pack}, byte {offset_bytes}: {found}. "
+            "Nothing was changed. Run 'ebsim store check --read-data --repair' to restore it "
+            "from another copy."
+        )
+
+
+class ChunkMissing(IntegrityError):
+    """A digest that something references is in no pack."""
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        super().__init__(
+            f"chunk {digest.hex()[:16]} is referenced but in no pack. Nothing was changed. "
+            "Run 'ebsim store check' to see what it belongs to."
+        )
+
+
+class MetadataCorrupt(IntegrityError):
+    """A row of the metadata fails its checksum or makes no sense."""
+
+    def __init__(self, *, where: str, found: str) -> None:
+        self.where = where
+        self.found = found
+        super().__init__(
+            f"the metadata is damaged: {where}: {found}. Nothing was changed. "
+            "Run 'ebsim store rebuild' to make it anew from the packs and manifests."
+        )
+
+
+class StorageUnavailable(EbsimError):
+    """A disk call failed in a way that a retry may cure."""
+
+
+class StorageFull(StorageUnavailable):
+    """The device or quota has no room."""
