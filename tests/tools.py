@@ -1,0 +1,33 @@
+"""Outside programs and privileges that some tests need, and what happens without them.
+
+On a user's machine such a test skips and names the package it wants.  With
+``EBSIM_TEST_REQUIRE_TOOLS=1``, as in CI, it fails instead, so that nothing goes untested
+there unnoticed.
+"""
+
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+
+def require_tool(name: str, *, package: str) -> str:
+    """The path of the program *name*; without it the test skips and names *package*."""
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if path is None:
+        lacking(f"'{name}' is not installed: apt-get install {package}")
+    return path
+
+
+def require_root() -> None:
+    """Skip the test unless it may mount file systems and set up loop devices."""
+    if os.geteuid() != 0 or not os.access("/dev/loop-control", os.R_OK | os.W_OK):
+        lacking("needs root and loop devices")
+
+
+def lacking(reason: str) -> NoReturn:
+    """End the test: something outside the project is lacking, for this *reason*."""
+    if os.environ.get("EBSIM_TEST_REQUIRE_TOOLS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
