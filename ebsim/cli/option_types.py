@@ -1,0 +1,103 @@
+"""The forms in which options are written: tags, sizes, filters, shares."""
+
+import csv
+from typing import NamedTuple, NoReturn
+
+import click
+
+from ebsim.errors import InvalidRequest
+from ebsim.units import parse_size
+
+
+class Filter(NamedTuple):
+    """Keep what has one of *values* under *name*."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+class TagType(click.ParamType[tuple[str, str]]):
+    """``KEY=VALUE``; the value may be empty and may hold more equals signs."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"'{value}' is not a tag. Write KEY=VALUE, such as env=test.", param, ctx)
+        return key, text
+
+
+class SizeType(click.ParamType[int]):
+    """Bytes, or a number with K, M, G or T."""
+
+    name = "SIZE"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value))
+        except InvalidRequest as error:
+            self.fail(str(error), param, ctx)
+
+
+class FilterType(click.ParamType[Filter]):
+    """``Name=...,Values=a,b`` as the AWS CLI writes it.
+
+    A value with a comma goes between double quotes: ``Name=description,Values="a, b",c``.
+    """
+
+    name = "FILTER"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Filter:
+        if isinstance(value, Filter):
+            return value
+        head, found, tail = str(value).partition(",Values=")
+        label, equals, name = head.partition("=")
+        if label != "Name" or not equals or not name or not found or not tail:
+            self._refuse(value, param, ctx)
+        try:
+            (values,) = csv.reader([tail], strict=True)
+        except (csv.Error, ValueError):
+            self._refuse(value, param, ctx)
+        return Filter(name, tuple(values))
+
+    def _refuse(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> NoReturn:
+        self.fail(
+            f"'{value}' is not a filter. Write Name=NAME,Values=VALUE[,VALUE...], "
+            "such as Name=tag:env,Values=test,prod.",
+            param,
+            ctx,
+        )
+
+
+class ShareType(click.ParamType[float]):
+    """``5%`` or ``0.05``: more than nothing, at most all."""
+
+    name = "SHARE"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value)
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = 0.0
+        # Written so that NaN is refused as well.
+        if not 0 < share <= 1:
+            self.fail(
+                f"'{text}' is not a share. Write a percentage above 0%, such as 5%.", param, ctx
+            )
+        return share
