@@ -1,7 +1,16 @@
-"""Where a disk's bytes come from: the protocol that every kind of source implements."""
+"""Where a disk's bytes come from: the protocols that every kind of source implements.
+
+A :class:`Source` is read in any order and again; a :class:`StreamSource` once, front to
+back.  Everything but standard input is a :class:`Source`.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
+
+from ebsim.units import TIB
+
+SIZE_BYTES_MAX = 64 * TIB
+"""The largest volume there can be."""
 
 
 class Extent(NamedTuple):
@@ -16,20 +25,26 @@ class Source(Protocol):
 
     @property
     def location(self) -> str:
-        """The real path, or ``-`` for standard input: what the source is registered by."""
+        """The real path: what the source is registered by."""
 
     @property
     def size_bytes(self) -> int:
         """The disk's exact length."""
 
     @property
-    def is_seekable(self) -> bool:
-        """Whether blocks can be read again and in any order.  Standard input's cannot."""
+    def caution(self) -> str | None:
+        """What the user should know before the snapshot is relied on, or ``None``.
+
+        A sentence, known when the source is opened: it is mounted read-write, say.
+        """
 
     def extents(self, start: int = 0) -> Iterator[Extent]:
         """The ranges from *start* on that may hold data, by rising offset, not touching.
 
         What lies between them reads as zeros and is never read.
+
+        Raises:
+            SourceUnusable: as for ``read_into``; the ranges given so far are right.
         """
 
     def read_into(self, buffer: memoryview, offset_bytes: int) -> None:
@@ -47,4 +62,29 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Release files, clones and helper processes."""
+        """Release files, clones and helper processes.  Harmless when called twice."""
+
+
+class StreamSource(Protocol):
+    """A disk that arrives once, front to back; its size is known only at its end."""
+
+    @property
+    def location(self) -> str:
+        """``-`` for standard input: a stream has no path and needs a volume's id."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What has been read so far: the disk's exact length once the end is reached."""
+
+    def read_next(self, buffer: memoryview) -> int:
+        """Fill *buffer* with the next bytes; return how many.
+
+        Fewer than ``len(buffer)`` only at the end of the stream, 0 past it; the rest of
+        *buffer* is left as it was.  For one thread.
+
+        Raises:
+            SourceUnusable: the stream is empty, broke, or is larger than a volume can be.
+        """
+
+    def close(self) -> None:
+        """Release the stream."""
