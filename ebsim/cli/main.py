@@ -18,7 +18,7 @@ import click
 from ebsim import __version__
 from ebsim.cli.exit_codes import ExitCode, exit_code_of
 from ebsim.cli.lazy_commands import LazyGroup
-from ebsim.cli.output import say
+from ebsim.cli.messages import say
 from ebsim.cli.settings import (
     DEFAULT_ACCOUNT,
     DEFAULT_REGION,

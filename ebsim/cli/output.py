@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import click
 
+from ebsim.cli.messages import printable
+
 
 class Column(NamedTuple):
     """A column of a table; numbers are aligned at their right ends."""
@@ -40,18 +42,6 @@ def print_fields(fields: Mapping[str, str]) -> None:
     width = max(map(len, fields), default=0)
     for name, text in fields.items():
         click.echo(f"{name:{width}}  {printable(text) or '-'}")
-
-
-def say(message: str) -> None:
-    """Tell the person at the terminal something that is not data, on standard error."""
-    click.echo(printable(message), err=True)
-
-
-def printable(text: str) -> str:
-    """*text* with control characters escaped: a name must not be able to move the cursor."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _line(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int]) -> str:

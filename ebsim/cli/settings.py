@@ -1,6 +1,7 @@
 """What the options before the command say: which store, whose, and how to print."""
 
 import re
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,7 +48,7 @@ class Settings:
         The bar's module is loaded only where it is shown: rich takes longer to import
         than most commands take to run.
         """
-        if self.is_quiet or not click.get_text_stream("stderr").isatty():
+        if self.is_quiet or not sys.stderr.isatty():
             return nullcontext(Unwatched())
         module = import_module("ebsim.cli.progress_bar")
         bar: AbstractContextManager[Progress] = vars(module)["ProgressBar"]()
