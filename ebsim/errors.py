@@ -130,7 +130,23 @@ class MetadataCorrupt(IntegrityError):
 
 
 class StorageUnavailable(EbsimError):
-    """A disk call failed in a way that a retry may cure."""
+    """A disk call failed in a way that a retry may cure.
+
+    The facts are those of a failed system call, ``None`` where there was no such call.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        operation: str | None = None,
+        path: str | None = None,
+        error_number: int | None = None,
+    ) -> None:
+        self.operation = operation
+        self.path = path
+        self.error_number = error_number
+        super().__init__(message)
 
 
 class StorageFull(StorageUnavailable):

@@ -1,15 +1,24 @@
 """What a store of named immutable objects must offer: packs and manifests live in one.
 
 Names are relative, of lower-case letters, digits, ``-``, ``.`` and at most one ``/``
-(a folder: ``packs/…``, ``snapshots/…``).  An object appears whole, under its name, or
-not at all.  Implemented by a directory (``local_directory.py``) and by memory
-(``memory.py``), under one contract suite.
+(a folder: ``packs/…``, ``snapshots/…``); ``object_names.py`` checks them.  Implemented by a
+directory (``local_directory.py``) and by memory (``memory.py``), under one contract suite.
+
+1. An object appears whole, under its name, or not at all.
+2. When ``seal`` or ``put`` returns, the object survives a power cut; when ``delete`` returns,
+   so does its absence.
+3. A sealed object never changes, except that ranges of it become zeros (``punch``) and that
+   ``put`` replaces it whole.
+4. Nothing of a writer outlives its process but what ``discard_unsealed`` removes.
+
+A failed disk call raises ``StorageUnavailable`` or ``StorageFull`` from any method.  All
+methods of a backend may be called from many threads at once.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-Buffer = bytes | bytearray | memoryview
+from ebsim.system_calls import Buffer as Buffer
 
 
 class ObjectWriter(Protocol):

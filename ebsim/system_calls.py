@@ -1,0 +1,124 @@
+"""The operating system's file calls, one method each: what tests replace to break the disk.
+
+Nothing here loops, checks or translates.  A call may be short and fails with
+``OSError``; ``durable_files.py`` makes promises out of that.  Everything ebsim writes
+goes through one of these objects (LMDB's own files excepted), so a test that replaces
+it can fail the N-th call, or record every step and compute what a power cut leaves.
+
+Linux's ``fallocate`` modes, ``renameat2`` and ``sync_file_range`` are not in ``os``, so
+they are called in the C library; one that lacks them counts as ``ENOSYS``.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+Buffer = bytes | bytearray | memoryview
+
+_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
+_RENAME_NOREPLACE = 1
+_AT_CURRENT_DIRECTORY = -100
+_SYNC_FILE_RANGE_WRITE = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class SystemCalls:
+    """The real calls.  Descriptors are plain ``int``; safe from many threads."""
+
+    def open(self, path: Path, flags: int) -> int:
+        return os.open(path, flags | os.O_CLOEXEC, 0o644)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def pwritev(self, descriptor: int, parts: Sequence[Buffer], offset_bytes: int) -> int:
+        return os.pwritev(descriptor, parts, offset_bytes)
+
+    def pread(self, descriptor: int, size_bytes: int, offset_bytes: int) -> bytes:
+        return os.pread(descriptor, size_bytes, offset_bytes)
+
+    def fdatasync(self, descriptor: int) -> None:
+        os.fdatasync(descriptor)
+
+    def fsync_directory(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_file_range(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
+        _checked(
+            "sync_file_range",
+            ctypes.c_int(descriptor),
+            ctypes.c_int64(offset_bytes),
+            ctypes.c_int64(size_bytes),
+            ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
+        )
+
+    def ftruncate(self, descriptor: int, size_bytes: int) -> None:
+        os.ftruncate(descriptor, size_bytes)
+
+    def allocate(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
+        os.posix_fallocate(descriptor, offset_bytes, size_bytes)
+
+    def punch_hole(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
+        _checked(
+            "fallocate64",
+            ctypes.c_int(descriptor),
+            ctypes.c_int(_KEEP_SIZE_PUNCH_HOLE),
+            ctypes.c_int64(offset_bytes),
+            ctypes.c_int64(size_bytes),
+        )
+
+    def rename(self, path: Path, target: Path) -> None:
+        path.rename(target)
+
+    def rename_new(self, path: Path, target: Path) -> None:
+        """Rename, unless *target* exists (``EEXIST``)."""
+        _checked(
+            "renameat2",
+            ctypes.c_int(_AT_CURRENT_DIRECTORY),
+            os.fsencode(path),
+            ctypes.c_int(_AT_CURRENT_DIRECTORY),
+            os.fsencode(target),
+            ctypes.c_uint(_RENAME_NOREPLACE),
+        )
+
+    def link(self, path: Path, target: Path) -> None:
+        target.hardlink_to(path)
+
+    def unlink(self, path: Path) -> None:
+        path.unlink()
+
+    def mkdir(self, path: Path) -> None:
+        path.mkdir()
+
+    def scandir(self, path: Path) -> list[tuple[str, bool]]:
+        """Each name in directory *path*, and whether it is a directory itself."""
+        with os.scandir(path) as entries:
+            return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+
+    def stat(self, path: Path) -> os.stat_result:
+        return path.stat()
+
+    def fstat(self, descriptor: int) -> os.stat_result:
+        return os.fstat(descriptor)
+
+    def flock(self, descriptor: int, operation: int) -> None:
+        fcntl.flock(descriptor, operation)
+
+
+def _checked(name: str, *arguments: object) -> None:
+    """Call the C library's *name*, again while signals interrupt it."""
+    function = getattr(_libc, name, None)
+    if function is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    while function(*arguments) != 0:
+        number = ctypes.get_errno()
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
