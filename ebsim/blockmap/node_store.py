@@ -1,0 +1,106 @@
+"""What the block map needs of storage: nodes by digest.
+
+Implemented by the chunk store and by memory (``memory_nodes.py``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+from ebsim.blockmap.geometry import GEOMETRY, Geometry
+from ebsim.blockmap.node_format import (
+    EMPTY_LEAF,
+    Inner,
+    Leaf,
+    Node,
+    NodeMalformed,
+    decode_node,
+    encode_node,
+)
+from ebsim.content.digest import node_digest
+from ebsim.ids import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class NewNode:
+    """A node to be stored, with what the store must know of it.
+
+    ``level`` and ``index`` are its place in the map being built: it covers the leaves
+    ``index * fan_out ** level`` up to, not including, ``(index + 1) * fan_out ** level``.
+    What a pending snapshot held of these leaves is from now on held through this node.
+    """
+
+    digest: Digest
+    data: bytes
+    level: int
+    index: int
+    children: Sequence[Digest]
+    """By rising slot; blocks for a leaf, nodes otherwise.  A digest may occur twice."""
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.level == 0
+
+
+class NodeStore(Protocol):
+    """Nodes by digest.  ``load`` is safe from many threads at once."""
+
+    def load(self, digest: Digest) -> bytes:
+        """The bytes of the node, proved against *digest*.
+
+        Raises:
+            ChunkMissing: no such node.
+            ChunkCorrupt: its bytes are damaged.
+        """
+
+    def store(self, node: NewNode) -> None:
+        """Keep *node*.  Its children were stored before it, or are in the store already.
+
+        A node that is there already is accepted and changes nothing but references.
+        """
+
+
+def new_node(node: Node, index: int, geometry: Geometry = GEOMETRY) -> NewNode:
+    """*node* encoded, as node *index* of its level."""
+    data = encode_node(node, geometry)
+    assert decode_node(data, geometry) == node, "a node reads back as it was written"
+    return NewNode(node_digest(data), data, node.level, index, node.children)
+
+
+@cache
+def empty_root(geometry: Geometry = GEOMETRY) -> Digest:
+    """The root digest of a map without blocks."""
+    return node_digest(encode_node(EMPTY_LEAF, geometry))
+
+
+def load_root(store: NodeStore, root: Digest, geometry: Geometry = GEOMETRY) -> Node:
+    """The root node of a map.
+
+    Raises:
+        NodeMalformed: it is no canonical root: one child less would cover the map as well.
+    """
+    node = decode_node(store.load(root), geometry)
+    if isinstance(node, Inner) and node.bitmap == 1:
+        raise NodeMalformed(root, f"a root of level {node.level} with only its first child")
+    return node
+
+
+def load_inner(
+    store: NodeStore, digest: Digest, level: int, geometry: Geometry = GEOMETRY
+) -> Inner:
+    """The inner node *digest*, which its parent says is of *level*."""
+    node = decode_node(store.load(digest), geometry)
+    if not isinstance(node, Inner) or node.level != level:
+        raise NodeMalformed(digest, f"level {node.level} where {level} belongs")
+    return node
+
+
+def load_leaf(store: NodeStore, digest: Digest, geometry: Geometry = GEOMETRY) -> Leaf:
+    """The leaf *digest* of a map that has blocks."""
+    node = decode_node(store.load(digest), geometry)
+    if not isinstance(node, Leaf):
+        raise NodeMalformed(digest, f"level {node.level} where a leaf belongs")
+    if not node.bitmap:
+        raise NodeMalformed(digest, "an empty leaf")
+    return node
