@@ -1,0 +1,1 @@
+"""The content-addressed store: packs, index, reference counts, giving space back."""

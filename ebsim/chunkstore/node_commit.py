@@ -1,0 +1,251 @@
+"""The transaction that makes finished nodes, and the chunks they name, part of the store.
+
+Chunk numbers are given, locations written, edges counted and holds taken in one
+transaction, after the packs that hold the records are durable.  So:
+
+1. A row never speaks of a record that a crash can lose.
+2. A chunk that is in the index has a reference, or waits in the reclaim queue.
+3. A chunk found in the index when its block was read, and freed since, is noticed here:
+   nothing is committed, and the caller stores it again.
+4. A node's edges are counted once, however many holders it has.  A node that was there
+   already takes a hold and none of its children.
+5. When an inner node is committed, its edges take over the holds that its owner had on
+   its children: no count changes for that.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from ebsim.chunkstore.chunk_index import (
+    NEXT_CHUNK_NUMBER,
+    NEXT_PACK_NUMBER,
+    allocate_numbers,
+    find_locations,
+    find_node_rows,
+    find_numbers,
+    set_locations,
+)
+from ebsim.chunkstore.pack_accounts import add_live, retire
+from ebsim.chunkstore.pack_format import HEADER_SIZE, Record
+from ebsim.chunkstore.pack_writer import Placed
+from ebsim.chunkstore.reclaim_queue import change_references
+from ebsim.chunkstore.rows import (
+    Holder,
+    Location,
+    NodeRow,
+    PackRow,
+    decode_hold,
+    encode_chunk_number,
+    encode_hold,
+    encode_node_row,
+    number_key,
+)
+from ebsim.ids import Digest
+from ebsim.metadata.transactions import Row, Table, Transaction
+
+
+class ChunksFreed(Exception):
+    """Chunks that nodes rely on were deleted before the nodes could refer to them."""
+
+    def __init__(self, digests: set[Digest]) -> None:
+        super().__init__(f"{len(digests)} chunks were freed")
+        self.digests = digests
+
+
+@dataclass(frozen=True, slots=True)
+class NewNode:
+    """A finished node that waits for its commit.
+
+    Attributes:
+        encoded: The node's bytes, kept so that its record can be written once more.
+        children: Chunk numbers in order; 0 where *unknown* gives the digest instead.
+        unknown: (position in *children*, digest).
+        fingerprints: Of a leaf's blocks, joined; empty for an inner node.
+        holder: Who holds the node once it is committed, and its place in the map.
+        child_indexes: The children's places on the level below; empty for a leaf.
+        block_indexes: For a leaf, where to read the blocks of *unknown* again.
+    """
+
+    digest: Digest
+    kind: int
+    encoded: bytes
+    bitmap: bytes
+    children: "array[int]"
+    unknown: Sequence[tuple[int, Digest]]
+    fingerprints: bytes
+    holder: Holder
+    child_indexes: Sequence[int] = ()
+    block_indexes: Mapping[Digest, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PackInProgress:
+    """A sealed pack of the writer; *number* is 0 until something in it is committed."""
+
+    name: str
+    size_bytes: int
+    number: int = 0
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a commit did."""
+
+    pack_numbers: dict[int, int] = field(default_factory=dict)
+    chunk_count: int = 0
+    stored_bytes: int = 0
+
+
+def commit_nodes(
+    txn: Transaction,
+    nodes: Sequence[NewNode],
+    placed: Mapping[Digest, Placed],
+    packs: Mapping[int, PackInProgress],
+) -> Committed:
+    """Commit *nodes*, children before parents, whose new records are in *placed*.
+
+    *packs* are the sealed packs by index.  Cost: proportional to the children of *nodes*.
+
+    Raises:
+        ChunksFreed: a chunk is neither in the index nor placed.
+    """
+    wanted = {node.digest for node in nodes}
+    for node in nodes:
+        wanted.update(digest for _, digest in node.unknown)
+    numbers = find_numbers(txn, wanted)
+    missing = wanted - numbers.keys() - placed.keys()
+    if missing:
+        raise ChunksFreed(missing)
+    stored_nodes = {node.digest for node in nodes} & numbers.keys()
+    written_again = {d: numbers[d] for d in numbers if d in placed}
+    healed = _damaged(txn, written_again)
+    fresh = sorted(
+        (d for d in wanted if d not in numbers),
+        key=lambda digest: (placed[digest].pack_index, placed[digest].record.offset),
+    )
+    first = allocate_numbers(txn, NEXT_CHUNK_NUMBER, len(fresh)) if fresh else 0
+    fresh_numbers = dict(zip(fresh, range(first, first + len(fresh)), strict=True))
+    numbers.update(fresh_numbers)
+    txn.put_many(Table.CHUNKS, [(d, encode_chunk_number(numbers[d])) for d in sorted(fresh)])
+    retire(txn, find_locations(txn, healed.values()).values())
+    useful = fresh_numbers | healed
+    done = Committed(chunk_count=len(fresh))
+    useless = written_again.keys() - healed.keys()
+    _register(txn, useful, useless, placed, packs, done)
+    txn.delete_many(Table.DAMAGED, sorted(number_key(number) for number in healed.values()))
+    _refer(txn, nodes, numbers, stored_nodes)
+    return done
+
+
+def _damaged(txn: Transaction, numbers: Mapping[Digest, int]) -> dict[Digest, int]:
+    """Those of *numbers* that are known to be damaged."""
+    digests = sorted(numbers, key=numbers.__getitem__)
+    rows = txn.get_many(Table.DAMAGED, [number_key(numbers[digest]) for digest in digests])
+    return {d: numbers[d] for d, row in zip(digests, rows, strict=True) if row is not None}
+
+
+def _register(
+    txn: Transaction,
+    useful: Mapping[Digest, int],
+    useless: Set[Digest],
+    placed: Mapping[Digest, Placed],
+    packs: Mapping[int, PackInProgress],
+    done: Committed,
+) -> None:
+    """Write the locations of the *useful* records, and count the *useless* as dead."""
+    indexes = sorted({placed[digest].pack_index for digest in useful.keys() | useless})
+    unnumbered = [index for index in indexes if packs[index].number == 0]
+    if unnumbered:
+        first = allocate_numbers(txn, NEXT_PACK_NUMBER, len(unnumbered))
+        last = first + len(unnumbered)
+        done.pack_numbers = dict(zip(unnumbered, range(first, last), strict=True))
+    pack_numbers = {i: done.pack_numbers.get(i, packs[i].number) for i in indexes}
+    new_packs = {
+        number: PackRow(packs[index].size_bytes, 0, 0, packs[index].name)
+        for index, number in done.pack_numbers.items()
+    }
+
+    def location(digest: Digest) -> Location:
+        return location_of(placed[digest].record, pack_numbers[placed[digest].pack_index])
+
+    locations = {number: location(digest) for digest, number in useful.items()}
+    set_locations(txn, locations)
+    wasted = [location(digest) for digest in useless]
+    add_live(txn, [*locations.values(), *wasted], new_packs)
+    retire(txn, wasted)
+    done.stored_bytes = sum(HEADER_SIZE + place.payload_size for place in locations.values())
+
+
+def location_of(record: Record, pack_number: int) -> Location:
+    """The index's entry for *record* in the pack of that number."""
+    return Location(pack_number, record.offset, record.payload_size, record.kind, record.codec)
+
+
+def _refer(
+    txn: Transaction,
+    nodes: Sequence[NewNode],
+    numbers: Mapping[Digest, int],
+    stored_before: set[Digest],
+) -> None:
+    """Write the edges of *nodes*, move holds up, take the new holds, count it all."""
+    counts: Counter[int] = Counter()
+    holds: dict[bytes, tuple[int, Digest]] = {}
+    dropped: list[bytes] = []
+    edges: list[Row] = []
+    known = set(stored_before)
+    for node in nodes:
+        for position, digest in node.unknown:
+            node.children[position] = numbers[digest]
+        number = numbers[node.digest]
+        if node.digest not in known:
+            known.add(node.digest)
+            counts.update(node.children)
+            edges.append((number_key(number), encode_node_row(_row(node))))
+        elif node.fingerprints:
+            edges.extend(_regained(txn, node, number))
+        for key, child in _held_children(txn, node, holds):
+            counts[child] -= 1
+            if holds.pop(key, None) is None:
+                dropped.append(key)
+        counts[number] += 1
+        holds[node.holder.key()] = (number, node.digest)
+    edges.sort()
+    txn.put_many(Table.NODES, edges)
+    txn.delete_many(Table.HOLDS, sorted(dropped))
+    txn.put_many(Table.HOLDS, sorted((key, encode_hold(*held)) for key, held in holds.items()))
+    change_references(txn, counts)
+
+
+def _row(node: NewNode) -> NodeRow:
+    return NodeRow(node.kind, node.bitmap, node.children, node.fingerprints)
+
+
+def _regained(txn: Transaction, node: NewNode, number: int) -> list[Row]:
+    """The row of a stored leaf that had lost its fingerprints, with them again."""
+    (stored,) = find_node_rows(txn, [number])
+    if stored is None or stored.fingerprints:
+        return []
+    return [(number_key(number), encode_node_row(_row(node)))]
+
+
+def _held_children(
+    txn: Transaction, node: NewNode, holds: Mapping[bytes, tuple[int, Digest]]
+) -> list[tuple[bytes, int]]:
+    """The holds that *node*'s owner has on its children: key and chunk number."""
+    keys = [
+        Holder(node.holder.owner, node.holder.level - 1, index).key()
+        for index in node.child_indexes
+    ]
+    absent = [key for key in keys if key not in holds]
+    stored = dict(zip(absent, txn.get_many(Table.HOLDS, absent), strict=True))
+    found = []
+    for key in keys:
+        held = holds.get(key)
+        row = stored.get(key)
+        if held is not None:
+            found.append((key, held[0]))
+        elif row is not None:
+            found.append((key, decode_hold(row)[0]))
+    return found

@@ -1,0 +1,19 @@
+"""The queue of chunks whose reference count reached zero.
+
+Entering the queue is part of the transaction that dropped the last reference, so that
+nothing is forgotten; leaving it, and giving the space back, is ``reclaim.py``'s work.  A
+chunk in the queue may be referenced again: it is passed over when its turn comes.
+"""
+
+from collections.abc import Mapping
+
+from ebsim.chunkstore.reference_counts import add_references
+from ebsim.chunkstore.rows import number_key
+from ebsim.metadata.transactions import Table, Transaction
+
+
+def change_references(txn: Transaction, changes: Mapping[int, int]) -> None:
+    """Add to the counts of chunk numbers; those that reach zero enter the queue."""
+    zeros = add_references(txn, changes)
+    if zeros:
+        txn.put_many(Table.RECLAIM, [(number_key(number), b"") for number in sorted(zeros)])

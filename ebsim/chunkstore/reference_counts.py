@@ -1,0 +1,69 @@
+"""Reference counts: how many node entries and holds point at each chunk.
+
+Counts live in pages of 256, so that a leaf whose chunks were stored together costs one
+or two rows, not one a chunk.
+"""
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+
+from ebsim.chunkstore.rows import COUNTS_PER_PAGE, number_key
+from ebsim.errors import Conflict, MetadataCorrupt
+from ebsim.metadata.transactions import Reader, Table, Transaction
+
+_PAGE_SIZE = COUNTS_PER_PAGE * 4
+_EMPTY = bytes(_PAGE_SIZE)
+_COUNT_MAX = (1 << 31) - 1
+
+
+def add_references(txn: Transaction, changes: Mapping[int, int]) -> list[int]:
+    """Add to the counts of chunk numbers; return those that reached zero by it.
+
+    Cost: a row read and written for each 256 neighbouring numbers.
+
+    Raises:
+        MetadataCorrupt: a count would fall below zero: it has drifted.
+        Conflict: a count would pass 2**31.
+    """
+    pages: dict[int, list[tuple[int, int]]] = {}
+    for number, change in changes.items():
+        if change:
+            pages.setdefault(number // COUNTS_PER_PAGE, []).append(
+                (number % COUNTS_PER_PAGE, change)
+            )
+    order = sorted(pages)
+    keys = [number_key(page) for page in order]
+    rows = []
+    zeros: list[int] = []
+    for page, key, old in zip(order, keys, txn.get_many(Table.COUNTS, keys), strict=True):
+        new, emptied = _changed_page(old or _EMPTY, pages[page])
+        zeros.extend(page * COUNTS_PER_PAGE + slot for slot in emptied)
+        rows.append((key, new))
+    txn.put_many(Table.COUNTS, rows)
+    return zeros
+
+
+def _changed_page(old: bytes, changes: Sequence[tuple[int, int]]) -> tuple[bytes, list[int]]:
+    """*old* with *changes* (slot, change) added, and the slots that became zero."""
+    page = array("I", old)
+    emptied = []
+    for slot, change in changes:
+        count = page[slot] + change
+        if count <= 0:
+            if count < 0:
+                raise MetadataCorrupt(where="reference counts", found=f"a count of {count}")
+            emptied.append(slot)
+        elif count > _COUNT_MAX:
+            raise Conflict("a chunk is referenced more than 2**31 times. Nothing was changed.")
+        page[slot] = count
+    return page.tobytes(), emptied
+
+
+def get_counts(reader: Reader, numbers: Iterable[int]) -> dict[int, int]:
+    """The reference count of each chunk number."""
+    wanted = sorted(set(numbers))
+    order = sorted({number // COUNTS_PER_PAGE for number in wanted})
+    keys = [number_key(page) for page in order]
+    rows = reader.get_many(Table.COUNTS, keys)
+    pages = {page: array("I", row or _EMPTY) for page, row in zip(order, rows, strict=True)}
+    return {n: pages[n // COUNTS_PER_PAGE][n % COUNTS_PER_PAGE] for n in wanted}
