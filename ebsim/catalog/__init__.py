@@ -1,0 +1,1 @@
+"""What exists: snapshots and volumes, as rows and as manifests."""

@@ -1,0 +1,184 @@
+"""The catalog's rows: snapshots and volumes, and the indexes to find them by.
+
+    table                key                                        value
+    SNAPSHOTS            snapshot id                                the snapshot, JSON
+    SNAPSHOTS_BY_TIME    owner id, start time 8 BE, snapshot id     empty
+    SNAPSHOTS_BY_VOLUME  volume id, start time 8 BE, snapshot id    empty
+    VOLUMES              volume id                                  the volume, JSON
+    VOLUMES_BY_SOURCE    owner id, location                         volume id
+
+Functions work inside a transaction or reader given by the caller.
+"""
+
+from collections.abc import Iterator
+
+from ebsim.catalog.snapshot import Snapshot, SnapshotState, decode_snapshot, encode_snapshot
+from ebsim.catalog.volume import Volume, decode_volume, encode_volume
+from ebsim.content.digest import block_digest
+from ebsim.errors import InvalidRequest, SnapshotNotFound, VolumeNotFound
+from ebsim.ids import (
+    AccountId,
+    SnapshotId,
+    VolumeId,
+    is_id_prefix,
+    is_whole_id,
+)
+from ebsim.metadata.transactions import Reader, Table, Transaction
+
+_AFTER_ALL = b"\xff"
+_LOCATION_KEY_MAX = 400
+
+
+def _time_key(snapshot: Snapshot) -> bytes:
+    return snapshot.start_time_ns.to_bytes(8, "big") + snapshot.snapshot_id.encode()
+
+
+def put_snapshot(txn: Transaction, snapshot: Snapshot) -> None:
+    """Write *snapshot* and its index rows, new or changed."""
+    txn.put_many(Table.SNAPSHOTS, [(snapshot.snapshot_id.encode(), encode_snapshot(snapshot))])
+    key = _time_key(snapshot)
+    txn.put_many(Table.SNAPSHOTS_BY_TIME, [(snapshot.owner_id.encode() + key, b"")])
+    txn.put_many(Table.SNAPSHOTS_BY_VOLUME, [(snapshot.volume_id.encode() + key, b"")])
+
+
+def remove_snapshot(txn: Transaction, snapshot: Snapshot) -> None:
+    """Remove *snapshot* and its index rows."""
+    key = _time_key(snapshot)
+    txn.delete_many(Table.SNAPSHOTS, [snapshot.snapshot_id.encode()])
+    txn.delete_many(Table.SNAPSHOTS_BY_TIME, [snapshot.owner_id.encode() + key])
+    txn.delete_many(Table.SNAPSHOTS_BY_VOLUME, [snapshot.volume_id.encode() + key])
+
+
+def find_snapshot(reader: Reader, snapshot_id: SnapshotId) -> Snapshot | None:
+    (row,) = reader.get_many(Table.SNAPSHOTS, [snapshot_id.encode()])
+    return None if row is None else decode_snapshot(row)
+
+
+def get_snapshot(reader: Reader, account_id: AccountId, name: str) -> Snapshot:
+    """The account's snapshot whose id is *name*, or begins with it.
+
+    Raises:
+        InvalidRequest: *name* is no snapshot id, or fits several.
+        SnapshotNotFound: there is none.
+    """
+    if not is_id_prefix(name, "snap"):
+        raise InvalidRequest(
+            f"Value ({name}) for parameter snapshotId is invalid. Expected: 'snap-...'."
+        )
+    start = name.encode()
+    found: list[Snapshot] = []
+    for _, row in _scan(reader, Table.SNAPSHOTS, start, start + _AFTER_ALL):
+        snapshot = decode_snapshot(row)
+        if snapshot.owner_id == account_id:
+            found.append(snapshot)
+        if len(found) > 1:
+            raise InvalidRequest(
+                f"'{name}' fits several snapshots: {found[0].snapshot_id}, "
+                f"{found[1].snapshot_id} ... Give more of the id."
+            )
+    if not found:
+        raise SnapshotNotFound(name)
+    return found[0]
+
+
+def _scan(
+    reader: Reader, table: Table, start: bytes, stop: bytes
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield all rows of a range, a bounded batch at a time."""
+    while True:
+        rows = reader.scan(table, start, stop, limit=256)
+        yield from rows
+        if len(rows) < 256:
+            return
+        start = rows[-1][0] + b"\0"
+
+
+def newest_completed(reader: Reader, volume_id: VolumeId) -> Snapshot | None:
+    """The volume's completed snapshot that was begun last."""
+    start, stop = volume_id.encode(), volume_id.encode() + _AFTER_ALL
+    while True:
+        rows = reader.scan(Table.SNAPSHOTS_BY_VOLUME, start, stop, limit=16, reverse=True)
+        for key, _ in rows:
+            snapshot = find_snapshot(reader, _snapshot_id_in(key))
+            if snapshot is not None and snapshot.state is SnapshotState.COMPLETED:
+                return snapshot
+        if len(rows) < 16:
+            return None
+        stop = rows[-1][0]
+
+
+def _snapshot_id_in(key: bytes) -> SnapshotId:
+    return SnapshotId(key[key.rindex(b"snap-") :].decode())
+
+
+def scan_snapshots(
+    reader: Reader,
+    *,
+    owner_id: AccountId | None = None,
+    volume_id: VolumeId | None = None,
+    after: bytes = b"",
+    limit: int,
+) -> list[tuple[bytes, Snapshot]]:
+    """At most *limit* snapshots of a volume or an account, by rising start time.
+
+    Each comes with the key to pass as *after* to go on behind it.
+    """
+    table = Table.SNAPSHOTS_BY_VOLUME if volume_id else Table.SNAPSHOTS_BY_TIME
+    prefix = (volume_id or owner_id or "").encode()
+    start = after + b"\0" if after else prefix
+    keys = [key for key, _ in reader.scan(table, start, prefix + _AFTER_ALL, limit=limit)]
+    rows = reader.get_many(Table.SNAPSHOTS, [_snapshot_id_in(key).encode() for key in keys])
+    return [
+        (key, decode_snapshot(row)) for key, row in zip(keys, rows, strict=True) if row is not None
+    ]
+
+
+def _source_key(owner_id: AccountId, location: str) -> bytes:
+    key = owner_id.encode() + location.encode(errors="surrogateescape")
+    if len(key) > _LOCATION_KEY_MAX:
+        # Keys of rows are short; a path may be 4096 bytes.
+        key = key[:_LOCATION_KEY_MAX] + block_digest(key)
+    return key
+
+
+def put_volume(txn: Transaction, volume: Volume) -> None:
+    """Write *volume*, new or changed, and the row that finds it by its location."""
+    txn.put_many(Table.VOLUMES, [(volume.volume_id.encode(), encode_volume(volume))])
+    if volume.location:
+        key = _source_key(volume.owner_id, volume.location)
+        txn.put_many(Table.VOLUMES_BY_SOURCE, [(key, volume.volume_id.encode())])
+
+
+def find_volume(reader: Reader, volume_id: VolumeId) -> Volume | None:
+    (row,) = reader.get_many(Table.VOLUMES, [volume_id.encode()])
+    return None if row is None else decode_volume(row)
+
+
+def find_volume_at(reader: Reader, owner_id: AccountId, location: str) -> Volume | None:
+    """The account's volume that is read from *location*."""
+    (row,) = reader.get_many(Table.VOLUMES_BY_SOURCE, [_source_key(owner_id, location)])
+    return None if row is None else find_volume(reader, VolumeId(row.decode()))
+
+
+def get_volume(reader: Reader, account_id: AccountId, name: str) -> Volume:
+    """The account's volume of that id.
+
+    Raises:
+        InvalidRequest: *name* is no volume id.
+        VolumeNotFound: there is none.
+    """
+    if not is_whole_id(name, "vol"):
+        raise InvalidRequest(
+            f"Value ({name}) for parameter volumeId is invalid. Expected: 'vol-...'."
+        )
+    volume = find_volume(reader, VolumeId(name))
+    if volume is None or volume.owner_id != account_id:
+        raise VolumeNotFound(name)
+    return volume
+
+
+def scan_volumes(reader: Reader, account_id: AccountId) -> list[Volume]:
+    """All volumes of an account, by id."""
+    rows = _scan(reader, Table.VOLUMES, b"", _AFTER_ALL)
+    volumes = (decode_volume(row) for _, row in rows)
+    return [volume for volume in volumes if volume.owner_id == account_id]
