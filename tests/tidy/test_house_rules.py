@@ -1,0 +1,135 @@
+"""Names, docstrings, and what only some floors may touch."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.tidy.source_tree import ROOT, Module, modules
+
+EMPTY_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "base", "misc", "core"}
+"""Names that say nothing about what a file holds."""
+
+WALL_CLOCK_CALLS = {
+    "time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today",
+    "datetime.datetime.now", "datetime.datetime.utcnow", "date.today", "time.sleep",
+}  # fmt: skip
+ENVIRONMENT_CALLS = {"os.environ", "os.getenv", "os.environb", "os.putenv"}
+RANDOM_SOURCES = {
+    "random.random", "random.randrange", "random.randint", "random.getrandbits", "random.choice",
+    "random.sample", "random.shuffle", "random.seed", "os.urandom", "uuid.uuid4", "uuid.uuid1",
+    "secrets.token_hex", "secrets.token_bytes",
+}  # fmt: skip
+
+ALLOWED = {
+    "ebsim.clock": WALL_CLOCK_CALLS,
+    "ebsim.config": ENVIRONMENT_CALLS,
+}
+"""The one module that may use what the others get from it."""
+
+
+def dotted(node: ast.AST) -> str:
+    """``a.b.c`` for an attribute chain of names, otherwise nothing."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        owner = dotted(node.value)
+        return f"{owner}.{node.attr}" if owner else ""
+    return ""
+
+
+def uses_of_outside(module: Module) -> list[str]:
+    """Where *module* reads the clock, the environment or chance by itself, or prints."""
+    banned = WALL_CLOCK_CALLS | RANDOM_SOURCES | ENVIRONMENT_CALLS
+    in_cli = module.name == "ebsim.cli" or module.name.startswith("ebsim.cli.")
+    if in_cli:
+        banned -= ENVIRONMENT_CALLS
+    banned -= ALLOWED.get(module.name, set())
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    found = []
+    for node in ast.walk(module.tree):
+        # ``random.getrandbits`` on a parameter named ``random`` is how it should be.
+        if dotted(node) in banned and dotted(node).split(".")[0] in imported:
+            found.append(f"{module.path.name}: {dotted(node)}")
+        if isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found += [f"{module.path.name}:{node.lineno}: {n}" for n in sorted(names & banned)]
+        # Data goes through cli/output.py, messages through cli/messages.py.
+        if isinstance(node, ast.Call) and dotted(node.func) == "print":
+            found.append(f"{module.path.name}:{node.lineno}: print")
+    return found
+
+
+def written(text: str, name: str = "ebsim.engine.verbs") -> Module:
+    return Module(ROOT / Path(*name.split(".")).with_suffix(".py"), text, ast.parse(text))
+
+
+@pytest.mark.parametrize("module", modules("ebsim"), ids=lambda m: m.name)
+def test_time_chance_and_the_environment_come_from_outside(module: Module) -> None:
+    assert uses_of_outside(module) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import time\nnow = time.time()",
+        "from time import time_ns",
+        "from datetime import datetime\nnow = datetime.now()",
+        "import os\nhome = os.environ['HOME']",
+        "import os\nid = os.urandom(8)",
+        "print('hello')",
+    ],
+)
+def test_reading_the_world_directly_is_found(text: str) -> None:
+    assert len(uses_of_outside(written(text))) == 1
+
+
+def test_chance_that_was_passed_in_is_no_fault() -> None:
+    text = "from random import Random\ndef f(random: Random):\n    return random.getrandbits(8)"
+    assert uses_of_outside(written(text)) == []
+
+
+@pytest.mark.parametrize(
+    "module", [*modules("ebsim"), *modules("tests"), *modules("benchmarks")], ids=lambda m: m.name
+)
+def test_a_file_is_named_for_what_it_holds(module: Module) -> None:
+    words = {word for part in module.name.split(".") for word in part.split("_")}
+    assert words & EMPTY_NAMES == set()
+
+
+@pytest.mark.parametrize("module", modules("ebsim"), ids=lambda m: m.name)
+def test_a_module_says_what_it_is(module: Module) -> None:
+    """A package's door may be empty; every other file begins with a docstring."""
+    if module.path.name == "__init__.py" and not module.text.strip():
+        return
+    docstring = ast.get_docstring(module.tree)
+    assert docstring
+    assert docstring.splitlines()[0].rstrip().endswith((".", ":")), "a sentence"
+
+
+@pytest.mark.parametrize("module", modules("ebsim"), ids=lambda m: m.name)
+def test_imports_are_at_the_top(module: Module) -> None:
+    late = [
+        node.lineno
+        for function in module.functions()
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert late == []
+
+
+@pytest.mark.parametrize("module", modules("tests"), ids=lambda m: m.name)
+def test_tests_use_no_mocks_and_no_sleeps(module: Module) -> None:
+    found = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [a.name for a in node.names] + [getattr(node, "module", None) or ""]
+            found += [n for n in names if n.split(".")[0] == "mock" or n.startswith("unittest.m")]
+        if isinstance(node, ast.Attribute) and dotted(node) == "time.sleep":
+            found.append(f"line {node.lineno}: time.sleep")
+    assert found == []
