@@ -1,0 +1,187 @@
+"""``ebsim snapshot``: take, list, compare, verify and delete snapshots."""
+
+import click
+
+from ebsim.cli.option_types import Filter, FilterType, SizeType, TagType
+from ebsim.cli.settings import Settings
+from ebsim.cli.unbuilt import refuse
+
+STATES = ("pending", "completed", "error")
+
+
+@click.group()
+def snapshot() -> None:
+    """Take, list, compare, verify and delete snapshots."""
+
+
+@snapshot.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--description", default="", metavar="TEXT", help="Free text to keep with it.")
+@click.option("--tag", "tags", type=TagType(), multiple=True, help="A tag; may be repeated.")
+@click.option(
+    "--volume", "volume_id", metavar="ID", help="The volume that standard input belongs to."
+)
+@click.option(
+    "--block-size",
+    "block_size_bytes",
+    type=SizeType(),
+    help="For a source's first snapshot: a power of two from 4K to 4M.  [default: 512K]",
+)
+@click.option(
+    "--level",
+    type=click.IntRange(-7, 19),
+    default=1,
+    show_default=True,
+    help="How hard zstd compresses.",
+)
+@click.option(
+    "--rehash",
+    is_flag=True,
+    help="Compare every block by its digest, also those that seem unchanged.",
+)
+@click.pass_obj
+def create(
+    settings: Settings,
+    *,
+    sources: tuple[str, ...],
+    description: str,
+    tags: tuple[tuple[str, str], ...],
+    volume_id: str | None,
+    block_size_bytes: int | None,
+    level: int,
+    rehash: bool,
+) -> None:
+    """Snapshot each SOURCE: an image's path, a device, a volume's id, or - for standard input.
+
+    Only blocks that differ from the source's previous snapshot are stored.
+
+    \b
+    Examples:
+        ebsim snapshot create disk.img --tag env=test
+        ebsim snapshot create /dev/vg0/data --description "before the upgrade"
+        zcat disk.img.gz | ebsim snapshot create - --volume vol-0a1b2c3d4e5f60718
+    """
+    if volume_id is not None and sources != ("-",):
+        raise click.UsageError("--volume goes with the single SOURCE '-' (standard input).")
+    refuse(settings, description, tags, block_size_bytes, level, rehash)
+
+
+@snapshot.command("ls")
+@click.option("--volume", "volume_ids", multiple=True, metavar="ID", help="Of this volume.")
+@click.option("--state", type=click.Choice(STATES), help="In this state.")
+@click.option("--tag", "tags", type=TagType(), multiple=True, help="With this tag.")
+@click.option(
+    "--filter",
+    "filters",
+    type=FilterType(),
+    multiple=True,
+    help="Name=NAME,Values=VALUE[,VALUE...] as Amazon has them; may be repeated.",
+)
+@click.option(
+    "--unique", is_flag=True, help="Add what only this snapshot needs, and what it shares."
+)
+@click.pass_obj
+def list_snapshots(
+    settings: Settings,
+    *,
+    volume_ids: tuple[str, ...],
+    state: str | None,
+    tags: tuple[tuple[str, str], ...],
+    filters: tuple[Filter, ...],
+    unique: bool,
+) -> None:
+    """List snapshots: size, bytes it added, state, progress, parent.
+
+    \b
+    Examples:
+        ebsim snapshot ls --unique
+        ebsim snapshot ls --filter "Name=tag:env,Values=test,prod"
+    """
+    refuse(settings, volume_ids, state, tags, filters, unique)
+
+
+@snapshot.command()
+@click.argument("snapshot_id", metavar="SNAP")
+@click.pass_obj
+def show(settings: Settings, *, snapshot_id: str) -> None:
+    """Show everything about the snapshot SNAP.
+
+    An id may be shortened to a prefix that no other snapshot has.
+
+    \b
+    Example:
+        ebsim snapshot show snap-0a1b2c
+    """
+    refuse(settings, snapshot_id)
+
+
+@snapshot.command()
+@click.argument("first_id", metavar="A")
+@click.argument("second_id", metavar="B")
+@click.option("--blocks", is_flag=True, help="List every changed block instead of ranges.")
+@click.pass_obj
+def diff(settings: Settings, *, first_id: str, second_id: str, blocks: bool) -> None:
+    """Show where the snapshots A and B differ.
+
+    \b
+    Example:
+        ebsim snapshot diff snap-0a1b2c snap-0d4e5f
+    """
+    refuse(settings, first_id, second_id, blocks)
+
+
+@snapshot.command()
+@click.argument("snapshot_id", metavar="SNAP")
+@click.argument("tags", nargs=-1, required=True, type=TagType(), metavar="KEY=VALUE...")
+@click.pass_obj
+def tag(settings: Settings, *, snapshot_id: str, tags: tuple[tuple[str, str], ...]) -> None:
+    """Set tags of the snapshot SNAP; a key that it has already gets the new value.
+
+    \b
+    Example:
+        ebsim snapshot tag snap-0a1b2c env=test keep=yes
+    """
+    refuse(settings, snapshot_id, tags)
+
+
+@snapshot.command()
+@click.argument("snapshot_id", metavar="SNAP")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@click.pass_obj
+def untag(settings: Settings, *, snapshot_id: str, keys: tuple[str, ...]) -> None:
+    """Remove tags from the snapshot SNAP.
+
+    \b
+    Example:
+        ebsim snapshot untag snap-0a1b2c env keep
+    """
+    refuse(settings, snapshot_id, keys)
+
+
+@snapshot.command()
+@click.argument("snapshot_ids", nargs=-1, required=True, metavar="SNAP...")
+@click.option("--dry-run", is_flag=True, help="Only say exactly what would be freed.")
+@click.pass_obj
+def rm(settings: Settings, *, snapshot_ids: tuple[str, ...], dry_run: bool) -> None:
+    """Delete snapshots and say what that freed.
+
+    Blocks that another snapshot needs stay; every other snapshot restores as before.
+
+    \b
+    Example:
+        ebsim snapshot rm snap-0a1b2c --dry-run
+    """
+    refuse(settings, snapshot_ids, dry_run)
+
+
+@snapshot.command()
+@click.argument("snapshot_ids", nargs=-1, required=True, metavar="SNAP...")
+@click.pass_obj
+def verify(settings: Settings, *, snapshot_ids: tuple[str, ...]) -> None:
+    """Read every block of the snapshots and check it against its digest.
+
+    \b
+    Example:
+        ebsim snapshot verify snap-0a1b2c
+    """
+    refuse(settings, snapshot_ids)
