@@ -123,11 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EbsimError as error:
         return _fail(str(error), exit_code_of(error))
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _output_is_closed():
-            _forget_output()
+        is_nobody_reading = isinstance(error, BrokenPipeError) and _output_is_closed()
+        _settle_output()
+        if is_nobody_reading:
             return ExitCode.OUTPUT_CLOSED
         is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        _forget_output()
         return _fail(
             _os_message(error), ExitCode.STORAGE_FULL if is_full else ExitCode.STORAGE_UNAVAILABLE
         )
@@ -206,12 +206,11 @@ def _output_is_closed() -> bool:
     return any(events & select.POLLERR for _, events in watcher.poll(0))
 
 
-def _forget_output() -> None:
-    """Send what standard output still buffers nowhere, so that the interpreter ends in peace."""
+def _settle_output() -> None:
+    """Write what standard output still holds, or drop it: the interpreter must end in peace."""
     try:
-        descriptor = sys.stdout.fileno()
-    except (OSError, ValueError):
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
