@@ -26,7 +26,6 @@ from ebsim.cli.settings import (
     Settings,
     default_home,
     parse_account_id,
-    parse_region_name,
 )
 from ebsim.errors import EbsimError
 from ebsim.ids import AccountId
@@ -52,7 +51,6 @@ from ebsim.ids import AccountId
     default=DEFAULT_REGION,
     show_default=True,
     metavar="NAME",
-    callback=parse_region_name,
     help="The store to use; each has its own snapshots and bytes.",
 )
 @click.option(

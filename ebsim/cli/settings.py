@@ -1,6 +1,5 @@
 """What the options before the command say: which store, whose, and how to print."""
 
-import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,9 +15,6 @@ from ebsim.progress import Progress, Unwatched
 
 DEFAULT_REGION = "us-east-1"
 DEFAULT_ACCOUNT = "123456789012"
-
-# A region is a folder of the home, so the name must not be able to leave it.
-_REGION_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class OutputFormat(StrEnum):
@@ -58,18 +54,6 @@ class Settings:
 def default_home() -> Path:
     """Where the stores are when nobody says otherwise: ``~/.local/share/ebsim`` on Linux."""
     return user_data_path("ebsim")
-
-
-def parse_region_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Refuse what cannot be the name of a region."""
-    if _REGION_NAME.fullmatch(value) is None:
-        raise click.BadParameter(
-            f"'{value}' is not a region's name. "
-            "Write lower-case letters, digits and dashes, such as us-east-1.",
-            ctx,
-            param,
-        )
-    return value
 
 
 def parse_account_id(ctx: click.Context, param: click.Parameter, value: str) -> AccountId:

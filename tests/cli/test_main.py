@@ -18,6 +18,7 @@ from ebsim.cli.lazy_commands import COMMANDS, LazyCommand
 from ebsim.cli.settings import Settings
 from tests.cli.processes import command, environment, run_ebsim
 from tests.tidy.source_tree import ROOT
+from tests.tools import lacking
 
 HEAVY = {"rich", "lmdb", "zstandard", "blake3", "xxhash", "json", "subprocess", "ebsim.engine"}
 
@@ -109,8 +110,6 @@ def test_no_command_shows_help_on_standard_error(arguments: list[str]) -> None:
         (["nonsense"], "nonsense"),
         (["snapshot", "nonsense"], "nonsense"),
         (["--output", "xml", "volume", "ls"], "'xml'"),
-        (["--region", "../elsewhere", "volume", "ls"], "../elsewhere"),
-        (["--region", "", "volume", "ls"], "us-east-1"),
         (["--account", "12345", "volume", "ls"], "12 digits"),
         (["--home", "pyproject.toml", "volume", "ls"], "pyproject.toml"),
         (["snapshot", "create"], "SOURCE"),
@@ -301,7 +300,10 @@ def test_progress_is_shown_on_a_terminal_only_and_not_when_quiet() -> None:
     )
     drawn = {}
     for how in ("loud", "quiet"):
-        ours, theirs = pty.openpty()
+        try:
+            ours, theirs = pty.openpty()
+        except OSError:
+            lacking("needs pseudo-terminals: mount /dev/pts")
         subprocess.run(
             [sys.executable, "-c", script, how],
             cwd=ROOT, env=environment(TERM="xterm", COLUMNS="120"), stderr=theirs, check=True,

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "metadata": frozenset(),
     "chunkstore": frozenset({"content", "backends", "metadata"}),
     "blockmap": frozenset({"content", "chunkstore"}),
-    "catalog": frozenset({"blockmap", "metadata", "backends"}),
+    "catalog": frozenset({"content", "blockmap", "metadata", "backends"}),
     "sources": frozenset(),
     "engine": frozenset(
         {"content", "backends", "metadata", "chunkstore", "blockmap", "catalog", "sources"}
@@ -35,8 +35,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 }
 """What each package may import beside itself and the ground."""
 
-ENTRY = frozenset({"", "__main__"})
-"""``ebsim`` itself, which everyone may import for its version, and ``ebsim.__main__``."""
+VALUE_MODULES = frozenset({"ebsim.catalog.snapshot", "ebsim.catalog.volume"})
+"""Modules of values that the verbs take and return; ``cli`` may name them."""
 
 
 def imported_names(module: Module) -> Iterator[tuple[int, str]]:
@@ -80,5 +80,5 @@ def trespasses(module: Module) -> list[str]:
     return [
         f"{module.path.name}:{line}: ebsim.{here} may not import {name}"
         for line, name in imported_names(module)
-        if room(name) not in allowed
+        if room(name) not in allowed and not (here == "cli" and name in VALUE_MODULES)
     ]
