@@ -5,8 +5,8 @@ from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 from ebsim.blockmap.geometry import BLOCKS_MAX, GEOMETRY, Geometry
-from ebsim.blockmap.node_format import Inner, Leaf, Node
-from ebsim.blockmap.node_store import NodeStore, load_inner, load_leaf, load_root
+from ebsim.blockmap.node_format import EMPTY_LEAF, Inner, Leaf, Node
+from ebsim.blockmap.node_store import NodeStore, empty_root, load_inner, load_leaf, load_root
 from ebsim.ids import Digest
 
 # About half a megabyte of inner nodes: the paths of a few readers at different places.
@@ -43,7 +43,13 @@ class BlockMap:
 
     @cached_property
     def root_node(self) -> Node:
-        """The root, decoded; kept once it is loaded."""
+        """The root, decoded; kept once it is loaded.
+
+        That of the empty map is known and never loaded, so ``BlockMap(empty_root(), store)``
+        is an empty map over any store.
+        """
+        if self.root == empty_root(self.geometry):
+            return EMPTY_LEAF
         return load_root(self.store, self.root, self.geometry)
 
     def inner(self, digest: Digest, level: int) -> Inner:
@@ -98,16 +104,16 @@ class BlockMap:
             return
         first_child = index << self.geometry.fan_out_bits
         start_child = self.geometry.node_index(start, level - 1)
-        start_slot = max(start_child - first_child, 0)
-        for slot, child in self.inner(digest, level).entries(start_slot):
-            yield from self._leaves_below(child, level - 1, first_child + slot, start)
+        for slot, child in self.inner(digest, level).entries().items():
+            if first_child + slot >= start_child:
+                yield from self._leaves_below(child, level - 1, first_child + slot, start)
 
     def blocks(self, start: int = 0) -> Iterator[MappedBlock]:
         """Yield the blocks from block *start* on, by rising index."""
         start_leaf, _ = self.geometry.split(start)
         for leaf_index, digest in self.leaves(start_leaf):
             first = leaf_index << self.geometry.fan_out_bits
-            for slot, block_digest, generation in self.leaf(digest).entries():
+            for slot, (block_digest, generation) in self.leaf(digest).entries().items():
                 if first + slot >= start:
                     yield MappedBlock(first + slot, block_digest, generation)
 

@@ -55,8 +55,7 @@ def rewritten_blocks(first: BlockMap, second: BlockMap, start: int = 0) -> Itera
     fan_out_bits = first.geometry.fan_out_bits
     start_leaf, _ = first.geometry.split(start)
     for leaf in changed_leaves(first, second, start_leaf):
-        before = {slot: (digest, written) for slot, digest, written in leaf.first.entries()}
-        after = {slot: (digest, written) for slot, digest, written in leaf.second.entries()}
+        before, after = leaf.first.entries(), leaf.second.entries()
         for slot in sorted(before.keys() | after.keys()):
             index = (leaf.leaf_index << fan_out_bits) + slot
             old, new = before.get(slot), after.get(slot)
@@ -109,7 +108,7 @@ def _children(block_map: BlockMap, digest: Digest | None, level: int) -> dict[in
         return {}
     if digest == block_map.root and level > block_map.root_node.level:
         return {0: digest}
-    return dict(block_map.inner(digest, level).entries())
+    return block_map.inner(digest, level).entries()
 
 
 def _leaf(block_map: BlockMap, digest: Digest | None) -> Leaf:

@@ -21,9 +21,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from ebsim.blockmap.block_map import BlockMap
-from ebsim.blockmap.geometry import GEOMETRY, Geometry
 from ebsim.blockmap.node_format import EMPTY_LEAF, Inner, inner_node
-from ebsim.blockmap.node_store import NodeStore, empty_root, load_inner, load_root, new_node
+from ebsim.blockmap.node_store import empty_root, store_node
 from ebsim.ids import DIGEST_SIZE, Digest
 
 
@@ -57,13 +56,11 @@ class MapUpdate:
     store, before they are set.  For use by one thread.
     """
 
-    def __init__(
-        self, base_root: Digest | None, store: NodeStore, geometry: Geometry = GEOMETRY
-    ) -> None:
-        """Begin with the map *base_root*, or with an empty one where it is ``None``."""
-        self._base_root = base_root
-        self._store = store
-        self._geometry = geometry
+    def __init__(self, base: BlockMap) -> None:
+        """Begin with *base*: nodes are loaded through it, and new ones go to its store."""
+        self._base = base
+        self._store = base.store
+        self._geometry = base.geometry
         self._path: list[_OpenNode] = []  # from the top down
         self._newest_leaf = -1
         self._is_finished = False
@@ -93,18 +90,17 @@ class MapUpdate:
     def finish(self) -> Digest:
         """Store what is still open and return the root of the new map.
 
-        Without changes it loads and stores nothing and returns the old root.
+        Without changes it loads and stores nothing and returns the old root; save for
+        the empty map, whose root is stored, for nobody may have stored it yet.
         """
         assert not self._is_finished, "the map is finished"
         self._is_finished = True
-        if not self._path and self._base_root is not None:
-            return self._base_root
-        result = self._close_all() if self._path else None
-        if result is not None:
-            return self._least_root(result)
-        root = empty_root(self._geometry)
-        if root != self._base_root:
-            self._store.store(new_node(EMPTY_LEAF, 0, self._geometry))
+        root = self._base.root
+        if self._path:
+            result = self._close_all()
+            root = empty_root(self._geometry) if result is None else self._least_root(result)
+        if root == empty_root(self._geometry):
+            store_node(self._store, EMPTY_LEAF, index=0, geometry=self._geometry)
         return root
 
     def _covers(self, node: _OpenNode, leaf_index: int) -> bool:
@@ -112,11 +108,7 @@ class MapUpdate:
 
     def _open_base(self) -> None:
         """Open the root of the old map, or a node above it if it is a leaf."""
-        root = self._base_root
-        if root is None:
-            self._path.append(_OpenNode(level=1, index=0))
-            return
-        node = load_root(self._store, root, self._geometry)
+        root, node = self._base.root, self._base.root_node
         if isinstance(node, Inner):
             base = _Subtree(node.level, root, is_least=True)
             self._path.append(_OpenNode(node.level, 0, base=base, base_node=node))
@@ -145,7 +137,7 @@ class MapUpdate:
         if digest is None:
             self._path.append(_OpenNode(level, index))
             return
-        base_node = load_inner(self._store, digest, level, self._geometry)
+        base_node = self._base.inner(digest, level)
         base = _Subtree(level, digest, is_least=base_node.bitmap != 1)
         self._path.append(_OpenNode(level, index, base=base, base_node=base_node))
 
@@ -167,7 +159,7 @@ class MapUpdate:
 
     def _close(self, node: _OpenNode) -> _Subtree | None:
         """What *node* became: nothing, its old self, its first child, or a new node."""
-        base_children = dict(node.base_node.entries()) if node.base_node is not None else {}
+        base_children = node.base_node.entries() if node.base_node is not None else {}
         merged = {**base_children, **node.changes}
         children = {slot: digest for slot, digest in merged.items() if digest is not None}
         if not children:
@@ -190,15 +182,14 @@ class MapUpdate:
     def _stored(self, level: int, index: int, children: dict[int, Digest]) -> _Subtree:
         node = inner_node(level, children)
         assert node is not None, "it has children"
-        stored = new_node(node, index, self._geometry)
-        self._store.store(stored)
-        return _Subtree(level, stored.digest, is_least=node.bitmap != 1)
+        digest = store_node(self._store, node, index=index, geometry=self._geometry)
+        return _Subtree(level, digest, is_least=node.bitmap != 1)
 
     def _least_root(self, top: _Subtree) -> Digest:
         """The root below *top* that has the least level covering its blocks."""
         level, digest = top.level, top.digest
         while level and not top.is_least:
-            node = load_inner(self._store, digest, level, self._geometry)
+            node = self._base.inner(digest, level)
             if node.bitmap != 1:
                 break
             level, digest = level - 1, node.children[0]
@@ -216,7 +207,7 @@ def updated_map(
             ``None`` to take the block out; by rising block index.
     """
     geometry, store = base.geometry, base.store
-    update = MapUpdate(base.root, store, geometry)
+    update = MapUpdate(base)
     for leaf_index, group in groupby(changes, key=lambda change: geometry.split(change[0])[0]):
         base_digest = base.leaf_digest(leaf_index)
         base_leaf = EMPTY_LEAF if base_digest is None else base.leaf(base_digest)
@@ -224,7 +215,6 @@ def updated_map(
         if leaf is None:
             update.set_leaf(leaf_index, None)
         elif leaf != base_leaf:
-            stored = new_node(leaf, leaf_index, geometry)
-            store.store(stored)
-            update.set_leaf(leaf_index, stored.digest)
+            digest = store_node(store, leaf, index=leaf_index, geometry=geometry)
+            update.set_leaf(leaf_index, digest)
     return update.finish()

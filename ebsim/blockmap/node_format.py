@@ -92,10 +92,11 @@ class Leaf:
         generation = self.generations[start : start + GENERATION_SIZE]
         return _digest_at(self.digests, position), int.from_bytes(generation, "little")
 
-    def entries(self) -> Iterator[tuple[int, Digest, int]]:
-        """Yield slot, digest and generation of each present block, by rising slot."""
+    def entries(self) -> dict[int, tuple[Digest, int]]:
+        """Digest and generation of each present block by slot, in rising order."""
         generations = struct.unpack(f"<{self.bitmap.bit_count()}Q", self.generations)
-        return zip(slots_of(self.bitmap), self.children, generations, strict=True)
+        columns = zip(self.children, generations, strict=True)
+        return dict(zip(slots_of(self.bitmap), columns, strict=True))
 
     def with_changes(self, changes: Mapping[int, tuple[Digest, int] | None]) -> "Leaf | None":
         """This leaf with the slots of *changes* set, or cleared where the value is ``None``.
@@ -145,11 +146,9 @@ class Inner:
             return None
         return _digest_at(self.digests, _position(self.bitmap, slot))
 
-    def entries(self, start_slot: int = 0) -> Iterator[tuple[int, Digest]]:
-        """Yield slot and digest of each child from *start_slot* on, by rising slot."""
-        bitmap = self.bitmap >> start_slot << start_slot
-        children = _split_digests(self.digests)[_position(self.bitmap, start_slot) :]
-        return zip(slots_of(bitmap), children, strict=True)
+    def entries(self) -> dict[int, Digest]:
+        """The children's digests by slot, in rising order."""
+        return dict(zip(slots_of(self.bitmap), self.children, strict=True))
 
 
 Node = Leaf | Inner

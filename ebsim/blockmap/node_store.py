@@ -4,7 +4,6 @@ Implemented by the chunk store and by memory (``memory_nodes.py``).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -22,27 +21,6 @@ from ebsim.content.digest import node_digest
 from ebsim.ids import Digest
 
 
-@dataclass(frozen=True, slots=True)
-class NewNode:
-    """A node to be stored, with what the store must know of it.
-
-    ``level`` and ``index`` are its place in the map being built: it covers the leaves
-    ``index * fan_out ** level`` up to, not including, ``(index + 1) * fan_out ** level``.
-    What a pending snapshot held of these leaves is from now on held through this node.
-    """
-
-    digest: Digest
-    data: bytes
-    level: int
-    index: int
-    children: Sequence[Digest]
-    """By rising slot; blocks for a leaf, nodes otherwise.  A digest may occur twice."""
-
-    @property
-    def is_leaf(self) -> bool:
-        return self.level == 0
-
-
 class NodeStore(Protocol):
     """Nodes by digest.  ``load`` is safe from many threads at once."""
 
@@ -54,18 +32,35 @@ class NodeStore(Protocol):
             ChunkCorrupt: its bytes are damaged.
         """
 
-    def store(self, node: NewNode) -> None:
-        """Keep *node*.  Its children were stored before it, or are in the store already.
+    def store(
+        self, digest: Digest, data: bytes, *, level: int, index: int, children: Sequence[Digest]
+    ) -> None:
+        """Keep a node.  Its children were stored before it, or are in the store already.
 
         A node that is there already is accepted and changes nothing but references.
+
+        Args:
+            digest: Proved by the caller to be that of *data*.
+            data: The node's bytes.
+            level: 0 for a leaf.
+            index: Which node of its level it is in the map being built: it covers the
+                leaves from ``index * fan_out ** level`` up to, not including,
+                ``(index + 1) * fan_out ** level``.  What a pending snapshot held of
+                these is from now on held through this node.
+            children: By rising slot; digests of blocks for a leaf, of nodes otherwise.
+                One may occur twice, and counts twice.
         """
 
 
-def new_node(node: Node, index: int, geometry: Geometry = GEOMETRY) -> NewNode:
-    """*node* encoded, as node *index* of its level."""
+def store_node(
+    store: NodeStore, node: Node, *, index: int, geometry: Geometry = GEOMETRY
+) -> Digest:
+    """Store *node*, node *index* of its level in the map being built; return its digest."""
     data = encode_node(node, geometry)
     assert decode_node(data, geometry) == node, "a node reads back as it was written"
-    return NewNode(node_digest(data), data, node.level, index, node.children)
+    digest = node_digest(data)
+    store.store(digest, data, level=node.level, index=index, children=node.children)
+    return digest
 
 
 @cache

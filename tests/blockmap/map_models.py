@@ -8,6 +8,7 @@ from ebsim.blockmap.block_map import BlockMap
 from ebsim.blockmap.geometry import BLOCKS_MAX, GEOMETRY, Geometry
 from ebsim.blockmap.map_update import MapUpdate, updated_map
 from ebsim.blockmap.memory_nodes import MemoryNodes
+from ebsim.blockmap.node_store import empty_root
 from ebsim.content.digest import block_digest
 from ebsim.ids import Digest
 
@@ -41,7 +42,8 @@ histories = st.lists(changes, max_size=4)
 
 def empty_map(geometry: Geometry = GEOMETRY, store: MemoryNodes | None = None) -> BlockMap:
     nodes = MemoryNodes() if store is None else store
-    return BlockMap(MapUpdate(None, nodes, geometry).finish(), nodes, geometry)
+    base = BlockMap(empty_root(geometry), nodes, geometry)
+    return BlockMap(MapUpdate(base).finish(), nodes, geometry)
 
 
 def changed_map(base: BlockMap, update: Update) -> BlockMap:

@@ -6,7 +6,7 @@ from ebsim.blockmap.block_map import BlockMap, MappedBlock
 from ebsim.blockmap.geometry import BLOCKS_MAX, GEOMETRY, Geometry
 from ebsim.blockmap.memory_nodes import MemoryNodes
 from ebsim.blockmap.node_format import EMPTY_LEAF, NodeMalformed, inner_node
-from ebsim.blockmap.node_store import new_node
+from ebsim.blockmap.node_store import store_node
 from ebsim.errors import ChunkMissing
 from tests.blockmap.map_models import (
     Update,
@@ -100,10 +100,9 @@ def test_a_root_that_is_taller_than_its_blocks_need_is_refused() -> None:
     block_map = changed_map(empty_map(store=store), {0: entry(1)})
     node = inner_node(1, {0: block_map.root})
     assert node is not None
-    tall = new_node(node, 0)
-    store.store(tall)
+    tall = store_node(store, node, index=0)
     with pytest.raises(NodeMalformed, match="only its first child"):
-        BlockMap(tall.digest, store).get(0)
+        BlockMap(tall, store).get(0)
     assert block_map.get(0) is not None
 
 
@@ -117,21 +116,18 @@ def test_a_child_of_the_wrong_kind_or_level_is_refused(level: int) -> None:
         child = changed_map(leaf_map, {128: entry(2)}).root
     node = inner_node(level, {0: child, 1: child})
     assert node is not None
-    wrong = new_node(node, 0)
-    store.store(wrong)
+    wrong = store_node(store, node, index=0)
     with pytest.raises(NodeMalformed, match="belongs"):
-        BlockMap(wrong.digest, store).get(0)
+        BlockMap(wrong, store).get(0)
 
 
 def test_an_empty_leaf_below_an_inner_node_is_refused() -> None:
     store = MemoryNodes()
-    node = inner_node(1, {1: new_node(EMPTY_LEAF, 0).digest})
+    node = inner_node(1, {1: store_node(store, EMPTY_LEAF, index=1)})
     assert node is not None
-    wrong = new_node(node, 0)
-    store.store(new_node(EMPTY_LEAF, 1))
-    store.store(wrong)
+    wrong = store_node(store, node, index=0)
     with pytest.raises(NodeMalformed, match="an empty leaf"):
-        BlockMap(wrong.digest, store).get(128)
+        BlockMap(wrong, store).get(128)
 
 
 def test_a_node_that_is_gone_is_reported_by_its_digest() -> None:
