@@ -1,0 +1,118 @@
+"""Snapshots and volumes as ``--output json`` prints them, and as rows of a table.
+
+Names and shapes are those of the AWS command line; what EBS does not have goes under
+names of ours, after Amazon's.
+
+Source:
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Snapshot.html
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Volume.html
+"""
+
+from collections.abc import Mapping
+
+from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.volume import Volume
+from ebsim.cli.output import Column
+from ebsim.clock import to_iso8601
+from ebsim.units import format_size, whole_gib
+
+Document = dict[str, object]
+
+SNAPSHOT_COLUMNS = (
+    Column("snapshot"),
+    Column("volume"),
+    Column("started"),
+    Column("state"),
+    Column("progress", is_number=True),
+    Column("size", is_number=True),
+    Column("added", is_number=True),
+    Column("parent"),
+    Column("description"),
+)
+
+VOLUME_COLUMNS = (
+    Column("volume"),
+    Column("created"),
+    Column("size", is_number=True),
+    Column("block", is_number=True),
+    Column("source"),
+)
+
+
+def snapshot_document(snapshot: Snapshot) -> Document:
+    """*snapshot* in the shape of EC2's ``Snapshot``."""
+    document: Document = {
+        "SnapshotId": snapshot.snapshot_id,
+        "VolumeId": snapshot.volume_id,
+        "State": snapshot.state.value,
+        "StateMessage": snapshot.state_message,
+        "StartTime": to_iso8601(snapshot.start_time_ns),
+        "Progress": progress_text(snapshot),
+        "OwnerId": snapshot.owner_id,
+        "Description": snapshot.description,
+        "VolumeSize": snapshot.volume_size_gib,
+        "Encrypted": False,
+        "StorageTier": "standard",
+        "Tags": _tag_list(snapshot.tags),
+        "SizeBytes": snapshot.size_bytes,
+        "BlockSize": snapshot.block_size,
+        "BlockCount": snapshot.block_count,
+        "ChangedBlockCount": snapshot.changed_block_count,
+        "StoredBytes": snapshot.stored_bytes,
+    }
+    # As Amazon does: what is not known is left out.
+    if not snapshot.state_message:
+        del document["StateMessage"]
+    if snapshot.completion_time_ns is not None:
+        document["CompletionTime"] = to_iso8601(snapshot.completion_time_ns)
+    if snapshot.parent_id is not None:
+        document["ParentSnapshotId"] = snapshot.parent_id
+    return document
+
+
+def snapshot_row(snapshot: Snapshot) -> list[str]:
+    """*snapshot* under :data:`SNAPSHOT_COLUMNS`."""
+    return [
+        snapshot.snapshot_id,
+        snapshot.volume_id,
+        to_iso8601(snapshot.start_time_ns),
+        snapshot.state.value,
+        progress_text(snapshot),
+        format_size(snapshot.size_bytes),
+        format_size(snapshot.stored_bytes),
+        snapshot.parent_id or "",
+        snapshot.description,
+    ]
+
+
+def progress_text(snapshot: Snapshot) -> str:
+    """``100%`` for a whole snapshot; nothing, as Amazon has it, while nobody can say."""
+    return "100%" if snapshot.state is SnapshotState.COMPLETED else ""
+
+
+def volume_document(volume: Volume) -> Document:
+    """*volume* in the shape of EC2's ``Volume``, as far as a source has it."""
+    return {
+        "VolumeId": volume.volume_id,
+        "CreateTime": to_iso8601(volume.create_time_ns),
+        "Size": whole_gib(volume.size_bytes),
+        "OwnerId": volume.owner_id,
+        "SizeBytes": volume.size_bytes,
+        "BlockSize": volume.block_size,
+        "SourceLocation": volume.location,
+    }
+
+
+def volume_row(volume: Volume) -> list[str]:
+    """*volume* under :data:`VOLUME_COLUMNS`."""
+    return [
+        volume.volume_id,
+        to_iso8601(volume.create_time_ns),
+        format_size(volume.size_bytes),
+        format_size(volume.block_size),
+        volume.location,
+    ]
+
+
+def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": tags[key]} for key in sorted(tags)]

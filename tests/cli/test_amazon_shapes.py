@@ -1,0 +1,121 @@
+"""The documents and rows that are printed."""
+
+import json
+
+from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.volume import Volume
+from ebsim.cli.amazon_shapes import (
+    SNAPSHOT_COLUMNS,
+    VOLUME_COLUMNS,
+    snapshot_document,
+    snapshot_row,
+    volume_document,
+    volume_row,
+)
+from ebsim.ids import AccountId, SnapshotId, VolumeId
+
+START_NS = 1_700_000_000_123_000_000
+"""2023-11-14T22:13:20.123Z"""
+
+VOLUME_ID = VolumeId("vol-00000000000000001")
+OWNER_ID = AccountId("123456789012")
+
+
+def pending() -> Snapshot:
+    return Snapshot(
+        snapshot_id=SnapshotId("snap-00000000000000001"),
+        volume_id=VOLUME_ID,
+        owner_id=OWNER_ID,
+        state=SnapshotState.PENDING,
+        start_time_ns=START_NS,
+        size_bytes=(1 << 30) + 512,
+        block_size=512 << 10,
+        generation=1,
+    )
+
+
+def completed() -> Snapshot:
+    return Snapshot(
+        snapshot_id=SnapshotId("snap-00000000000000002"),
+        volume_id=VOLUME_ID,
+        owner_id=OWNER_ID,
+        state=SnapshotState.COMPLETED,
+        start_time_ns=START_NS,
+        size_bytes=1 << 30,
+        block_size=512 << 10,
+        generation=2,
+        parent_id=SnapshotId("snap-00000000000000001"),
+        completion_time_ns=START_NS + 10**9,
+        description="nightly",
+        tags={"env": "test", "app": "db"},
+        state_message="the source changed while it was read",
+        block_count=2048,
+        changed_block_count=3,
+        stored_bytes=1 << 20,
+        referenced_bytes=1 << 29,
+    )
+
+
+def test_a_completed_snapshot_has_amazon_s_members_then_ours() -> None:
+    assert json.loads(json.dumps(snapshot_document(completed()))) == {
+        "SnapshotId": "snap-00000000000000002",
+        "VolumeId": "vol-00000000000000001",
+        "State": "completed",
+        "StateMessage": "the source changed while it was read",
+        "StartTime": "2023-11-14T22:13:20.123Z",
+        "CompletionTime": "2023-11-14T22:13:21.123Z",
+        "Progress": "100%",
+        "OwnerId": "123456789012",
+        "Description": "nightly",
+        "VolumeSize": 1,
+        "Encrypted": False,
+        "StorageTier": "standard",
+        "Tags": [{"Key": "app", "Value": "db"}, {"Key": "env", "Value": "test"}],
+        "SizeBytes": 1 << 30,
+        "BlockSize": 512 << 10,
+        "BlockCount": 2048,
+        "ChangedBlockCount": 3,
+        "StoredBytes": 1 << 20,
+        "ParentSnapshotId": "snap-00000000000000001",
+    }
+
+
+def test_a_pending_snapshot_leaves_out_what_is_not_known() -> None:
+    document = snapshot_document(pending())
+    assert {"CompletionTime", "ParentSnapshotId", "StateMessage"} & document.keys() == set()
+    assert (document["State"], document["Progress"]) == ("pending", "")
+
+
+def test_a_disk_a_few_bytes_over_a_gib_is_two_gib_to_amazon_and_exact_to_us() -> None:
+    document = snapshot_document(pending())
+    assert (document["VolumeSize"], document["SizeBytes"]) == (2, (1 << 30) + 512)
+
+
+def test_rows_have_a_cell_for_every_column() -> None:
+    volume = Volume(VOLUME_ID, OWNER_ID, "/var/disk.img", 1 << 30, 512 << 10, START_NS)
+    assert dict(zip((c.header for c in VOLUME_COLUMNS), volume_row(volume), strict=True)) == {
+        "volume": "vol-00000000000000001",
+        "created": "2023-11-14T22:13:20.123Z",
+        "size": "1.00 GiB",
+        "block": "512 KiB",
+        "source": "/var/disk.img",
+    }
+    row = dict(zip((c.header for c in SNAPSHOT_COLUMNS), snapshot_row(completed()), strict=True))
+    assert (row["added"], row["parent"], row["description"]) == (
+        "1.00 MiB",
+        "snap-00000000000000001",
+        "nightly",
+    )
+
+
+def test_a_volume_has_its_exact_size_and_source() -> None:
+    volume = Volume(VOLUME_ID, OWNER_ID, "/var/disk.img", (1 << 30) + 1, 512 << 10, START_NS)
+    assert volume_document(volume) == {
+        "VolumeId": "vol-00000000000000001",
+        "CreateTime": "2023-11-14T22:13:20.123Z",
+        "Size": 2,
+        "OwnerId": "123456789012",
+        "SizeBytes": (1 << 30) + 1,
+        "BlockSize": 512 << 10,
+        "SourceLocation": "/var/disk.img",
+    }
