@@ -117,11 +117,14 @@ def _examine_open(
         reader = environment.begin()
         metas = os.pread(file, 2 * page_size_bytes, 0)
         size_bytes = os.fstat(file).st_size
-        complaints = stamp_complaints(
-            metas,
-            page_size_bytes,
-            lambda page: os.pread(file, page_size_bytes, page * page_size_bytes),
-        )
+
+        def read_page(page: int) -> bytes:
+            offset_bytes = page * page_size_bytes
+            if offset_bytes >= size_bytes:
+                return b""
+            return os.pread(file, page_size_bytes, offset_bytes)
+
+        complaints = stamp_complaints(metas, page_size_bytes, read_page)
         writer.abort()
     with reader:
         picture = _Picture(file, metas)

@@ -37,7 +37,7 @@ DATA_FILE: Final = "data.mdb"
 
 _READERS_MAX: Final = 2048
 _SPARE_READERS: Final = 8
-_HOUSEKEEPING_INTERVAL: Final = 64
+_HOUSEKEEPING_INTERVAL: Final = 16
 _MAPPED_RESIDENT_MAX: Final = 64 << 20
 
 # LMDB allows a file to be open once in a process, so who has it open is a fact of the

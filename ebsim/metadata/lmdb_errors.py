@@ -7,6 +7,7 @@ again, say, which is a bug in ebsim.
 
 import errno
 import os
+import resource
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,8 @@ from ebsim.errors import (
 
 # EFBIG is a limit on the size of a file (`ulimit -f`): a quota by another name.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_ROOM_MIN: Final = 1 << 20
 
 _CORRUPT: Final = (
     lmdb.CorruptedError,
@@ -78,12 +81,29 @@ def translate(error: lmdb.Error | OSError, path: Path, doing: str) -> EbsimError
 
 
 def _from_errno(code: int, path: Path, doing: str, reason: str) -> EbsimError:
-    if code in _FULL:
+    if code in _FULL or (code == errno.EIO and _is_room_used_up(path)):
         return StorageFull(
-            f"no room for the metadata in {path}, {doing}: {os.strerror(code)}. "
+            f"no room for the metadata in {path}, {doing}: {reason}. "
             "Nothing was changed. Free some space, or delete snapshots, and try again."
         )
     return StorageUnavailable(
         f"the metadata in {path} could not be used, {doing}: {reason}. "
         "Nothing is known to have changed. Check the disk and the rights, and try again."
+    )
+
+
+def _is_room_used_up(path: Path) -> bool:
+    """Whether an input/output error at *path* is a full disk by another name.
+
+    A disk that fills in the middle of a write cuts the write short, which LMDB reports
+    as EIO.  The part written stays, so what is left afterwards is next to nothing.
+    """
+    try:
+        disk = os.statvfs(path)
+        file_size_bytes = max(file.stat().st_size for file in path.iterdir())
+    except (OSError, ValueError):
+        return False
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return disk.f_bavail * disk.f_frsize < _ROOM_MIN or (
+        limit != resource.RLIM_INFINITY and file_size_bytes + _ROOM_MIN > limit
     )
