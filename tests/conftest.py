@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Runs before Hypothesis reads the option; pytest-xdist hands it on to its workers.
     """
     if PROFILE == "deep" and config.getoption("--hypothesis-seed") is None:
-        config.option.__dict__["--hypothesis-seed"] = str(SystemRandom().getrandbits(32))
+        config.option.hypothesis_seed = str(SystemRandom().getrandbits(32))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
