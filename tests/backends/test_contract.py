@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebsim.backends import Backend, LocalDirectory, Memory
+from ebsim.backends import LocalDirectory, Memory
 from ebsim.durable_files import Files
 from ebsim.errors import Conflict, InvalidRequest
+from tests.backends.directory_contents import seal
 
 PAGE = 4096
 
@@ -20,12 +21,6 @@ def backend(request, tmp_path: Path):
     made = Memory() if request.param == "memory" else LocalDirectory(tmp_path / "store", Files())
     yield made
     made.close()
-
-
-def seal(backend: Backend, name: str, data: bytes) -> None:
-    writer = backend.create(name)
-    writer.append([data])
-    writer.seal()
 
 
 def test_a_sealed_object_reads_back_what_was_appended(backend):
