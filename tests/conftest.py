@@ -34,10 +34,12 @@ settings.load_profile(PROFILE)
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the deep profile's seed here, so that it can be printed before a failure.
 
-    Runs before Hypothesis reads the option; pytest-xdist hands it on to its workers.
+    Runs before Hypothesis reads the option.  Workers of pytest-xdist find the seed in the
+    environment that they inherit.
     """
     if PROFILE == "deep" and config.getoption("--hypothesis-seed") is None:
-        config.option.hypothesis_seed = str(SystemRandom().getrandbits(32))
+        chosen = str(SystemRandom().getrandbits(32))
+        config.option.hypothesis_seed = os.environ.setdefault("EBSIM_TEST_SEED", chosen)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
