@@ -128,9 +128,7 @@ class ChunkReader:
                 digest=again.digest,
                 pack=again.pack_name,
                 offset_bytes=again.location.offset,
-                found=str(error)
-                if isinstance(error, PackDamaged)
-                else "the pack is not there",
+                found=str(error) if isinstance(error, PackDamaged) else "the pack is not there",
             ) from error
 
     def read_record(self, found: Found) -> bytes:

@@ -55,6 +55,7 @@ class ChunkWriter:
         self._sealed_at_last_commit = 0
         self.chunk_count = 0
         self.stored_bytes = 0
+        self.referenced_bytes = 0
 
     def put_block(self, digest: Digest, block: Buffer) -> None:
         """Store *block* unless the store has it."""
@@ -115,7 +116,8 @@ class ChunkWriter:
 
     def _commit(self, sealed_count: int) -> None:
         with self._lock:
-            ready, later = [], []
+            ready: list[NewNode] = []
+            later: list[NewNode] = []
             for node in self._waiting:
                 (ready if self._is_ready(node, sealed_count) else later).append(node)
             self._waiting = later
@@ -163,6 +165,7 @@ class ChunkWriter:
         self._pack_numbers.update(done.pack_numbers)
         self.chunk_count += done.chunk_count
         self.stored_bytes += done.stored_bytes
+        self.referenced_bytes += done.referenced_bytes
 
     def _store_again(self, batch: list[NewNode], digests: set[Digest]) -> None:
         """Write chunks that were in the store when they were put, and were freed since."""

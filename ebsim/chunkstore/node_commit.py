@@ -43,7 +43,7 @@ from ebsim.chunkstore.rows import (
     number_key,
 )
 from ebsim.ids import Digest
-from ebsim.metadata.transactions import Row, Table, Transaction
+from ebsim.metadata.transactions import Reader, Row, Table, Transaction
 
 
 class ChunksFreed(Exception):
@@ -66,6 +66,8 @@ class NewNode:
         holder: Who holds the node once it is committed, and its place in the map.
         child_indexes: The children's places on the level below; empty for a leaf.
         block_indexes: For a leaf, where to read the blocks of *unknown* again.
+        added: For a leaf, the positions in *children* that the parent's leaf has not.
+        replaced: The chunk numbers that the parent's leaf has, and this one has not there.
     """
 
     digest: Digest
@@ -78,6 +80,8 @@ class NewNode:
     holder: Holder
     child_indexes: Sequence[int] = ()
     block_indexes: Mapping[Digest, int] = field(default_factory=dict)
+    added: Sequence[int] = ()
+    replaced: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +95,20 @@ class PackInProgress:
 
 @dataclass(slots=True)
 class Committed:
-    """What a commit did."""
+    """What a commit did.
+
+    Attributes:
+        pack_numbers: The numbers that packs got by it, by their index.
+        chunk_count: Chunks that the store did not have.
+        stored_bytes: Their records' bytes.
+        referenced_bytes: By how much the records that the leaves refer to, each counted as
+            often as it is referred to, are more than those of the parent's leaves.
+    """
 
     pack_numbers: dict[int, int] = field(default_factory=dict)
     chunk_count: int = 0
     stored_bytes: int = 0
+    referenced_bytes: int = 0
 
 
 def commit_nodes(
@@ -136,7 +149,22 @@ def commit_nodes(
     _register(txn, useful, useless, placed, packs, done)
     txn.delete_many(Table.DAMAGED, sorted(number_key(number) for number in healed.values()))
     _refer(txn, nodes, numbers, stored_nodes)
+    done.referenced_bytes = _referenced_change(txn, nodes)
     return done
+
+
+def _referenced_change(txn: Transaction, nodes: Sequence[NewNode]) -> int:
+    added = [node.children[position] for node in nodes for position in node.added]
+    replaced = [number for node in nodes for number in node.replaced]
+    return record_bytes(txn, added) - record_bytes(txn, replaced)
+
+
+def record_bytes(reader: Reader, numbers: Sequence[int]) -> int:
+    """The bytes of the records of *numbers*, each as often as it is named."""
+    locations = find_locations(reader, numbers)
+    return sum(
+        HEADER_SIZE + locations[number].payload_size for number in numbers if number in locations
+    )
 
 
 def _damaged(txn: Transaction, numbers: Mapping[Digest, int]) -> dict[Digest, int]:

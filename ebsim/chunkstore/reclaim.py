@@ -166,9 +166,7 @@ def _mark_punched(txn: Transaction, extents: Iterable[DeadExtent]) -> None:
             txn.put_many(Table.DEAD, [encode_dead(extent._replace(punched=True))])
 
 
-def _free(
-    txn: Transaction, queued: Iterable[int], digests: Mapping[int, Digest]
-) -> Reclaimed:
+def _free(txn: Transaction, queued: Iterable[int], digests: Mapping[int, Digest]) -> Reclaimed:
     """Take *queued* out of the queue, and free those that nothing references."""
     waiting = [
         int.from_bytes(key, "big")

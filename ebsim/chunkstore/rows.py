@@ -164,15 +164,15 @@ class Holder(NamedTuple):
     """Who holds a reference on a node from outside the trees, and for what.
 
     A snapshot holds its root; one being taken, each finished subtree; a reader at work,
-    the root that it reads.  *level* and *index* place the node in the holder's map.
+    the root that it reads.  *level* and *place* (its index on that level) place it in the holder's map.
     """
 
     owner: str
     level: int
-    index: int
+    place: int
 
     def key(self) -> bytes:
-        return hold_prefix(self.owner) + bytes((self.level,)) + _number_key(self.index)
+        return hold_prefix(self.owner) + bytes((self.level,)) + _number_key(self.place)
 
 
 def hold_prefix(owner: str) -> bytes:

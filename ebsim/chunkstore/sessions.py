@@ -63,7 +63,7 @@ class Sessions:
     def dead(self) -> list[str]:
         """The ids of sessions whose process is gone."""
         found = []
-        for name in sorted(os.listdir(self._directory)):
+        for name in sorted(path.name for path in self._directory.iterdir()):
             with self._claimed(name) as is_dead:
                 if is_dead:
                     found.append(name)

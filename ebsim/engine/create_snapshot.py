@@ -1,0 +1,346 @@
+"""Taking a snapshot of a file, device or stream.
+
+The order of what becomes durable, each step relying on those before it:
+
+    1  transaction   the snapshot is pending; its parent's root is held
+    2  packs sealed, transaction after transaction: finished nodes, held by the snapshot
+    3  manifest written
+    4  transaction   completed: the one point at which the snapshot exists
+    5  transaction   holds that are not the root's are dropped
+
+A process that dies before 4 leaves no snapshot, one that dies after it a whole one.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from ebsim.blockmap.block_map import BlockMap
+from ebsim.blockmap.geometry import FAN_OUT_BITS
+from ebsim.blockmap.node_format import Inner, decode_node
+from ebsim.blockmap.node_store import empty_root
+from ebsim.catalog.manifest import write_manifest
+from ebsim.catalog.records import newest_completed, put_snapshot
+from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.volume import Volume
+from ebsim.chunkstore.chunk_reader import ChunkReader
+from ebsim.chunkstore.chunk_writer import ChunkWriter
+from ebsim.chunkstore.rows import Holder, decode_hold, decode_holder, hold_prefix
+from ebsim.chunkstore.sessions import Session
+from ebsim.content.compression import LEVEL_DEFAULT
+from ebsim.engine.disk import Disk, SeekableDisk, StreamedDisk
+from ebsim.engine.holds import drop_all_holds, reader_of, root_holder, take_hold
+from ebsim.engine.leaf_scan import FingerprintLied, LeafScanner, ScanSettings
+from ebsim.engine.recovery import (
+    drop_interrupted_upload,
+    forget_snapshot,
+    interrupted_upload,
+    note_snapshot,
+    recover,
+)
+from ebsim.engine.region import Region, next_generation
+from ebsim.engine.source_volume import (
+    agreed_block_size,
+    find_source_volume,
+    refuse_store_as_source,
+    register_volume,
+    source_path,
+    update_volume_size,
+)
+from ebsim.engine.stored_nodes import NewNodes
+from ebsim.engine.tags import check_description, check_tags
+from ebsim.engine.upload import Upload, Uploaded
+from ebsim.errors import StorageUnavailable
+from ebsim.ids import Digest, new_snapshot_id
+from ebsim.metadata.transactions import Reader, Table, Transaction
+from ebsim.progress import Progress, Unwatched
+from ebsim.sources.open_source import open_source
+from ebsim.sources.source import StreamSource
+
+_PARENT_LEVEL = 254
+
+# More than this is not looked up: it costs compression again, and bounds the memory.
+_INTERRUPTED_MAX = 1 << 16
+_DAMAGED_MAX = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotOptions:
+    """How a snapshot is taken.
+
+    Attributes:
+        block_size: Bytes, for a volume's first snapshot; ``None`` is 512 KiB, or the
+            volume's.
+        level: Of zstd, -7 to 19.
+        rehash: Compare every block by digest.
+        image_format: What to read the source as; found out otherwise.
+        allow_backing_file: Let an image name the file that it is based on.
+        thread_count: Threads that read, hash and compress; ``None`` is one a processor.
+    """
+
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    block_size: int | None = None
+    level: int = LEVEL_DEFAULT
+    rehash: bool = False
+    image_format: str | None = None
+    allow_backing_file: bool = False
+    thread_count: int | None = None
+
+
+def create_snapshot(
+    region: Region,
+    source_name: str,
+    options: SnapshotOptions | None = None,
+    progress: Progress | None = None,
+) -> Snapshot:
+    """Snapshot *source_name*, a path or the id of a source volume; return it completed.
+
+    Cost: one read of the source's data extents; compression of what the store does not
+    have; for each leaf that changed one node, and those above it.
+
+    Raises:
+        SourceUnusable: the source cannot be read as asked.
+        InvalidRequest: an option makes no sense.
+        StorageFull, StorageUnavailable: the store has no room or failed; no snapshot was
+            made.
+    """
+    options = options or SnapshotOptions()
+    check_tags(options.tags)
+    check_description(options.description)
+    path, volume = source_path(region, source_name)
+    source = open_source(
+        path, format=options.image_format, allow_backing_file=options.allow_backing_file
+    )
+    with closing(source):
+        refuse_store_as_source(source.location)
+        volume_id = volume.volume_id if volume else None
+        taking = _Taking(region, options, progress or Unwatched())
+        return taking.run(source.location, volume_id, SeekableDisk(source))
+
+
+def create_snapshot_of_stream(
+    region: Region,
+    stream: StreamSource,
+    volume_id: str | None,
+    options: SnapshotOptions | None = None,
+    progress: Progress | None = None,
+) -> Snapshot:
+    """Snapshot a disk that is piped in, as one of *volume_id*, or of a new volume.
+
+    Raises:
+        As :func:`create_snapshot`; a chunk that another process deletes at the wrong
+        moment fails the snapshot, since the stream cannot be read again.
+    """
+    options = options or SnapshotOptions()
+    check_tags(options.tags)
+    check_description(options.description)
+    taking = _Taking(region, options, progress or Unwatched())
+    return taking.run("", volume_id, StreamedDisk(stream))
+
+
+@dataclass(slots=True)
+class _Registered:
+    """A snapshot that was begun: what the first transaction found and made."""
+
+    snapshot: Snapshot
+    volume: Volume
+    parent: Snapshot | None
+    interrupted: list[tuple[Holder, Digest]]
+    damaged: frozenset[int]
+
+
+class _Taking:
+    """One snapshot being taken."""
+
+    def __init__(self, region: Region, options: SnapshotOptions, progress: Progress) -> None:
+        self._region = region
+        self._options = options
+        self._progress = progress
+
+    def run(self, location: str, volume_id: str | None, disk: Disk) -> Snapshot:
+        """Take it; on failure leave nothing but what recovery keeps for the next try."""
+        recover(self._region)
+        self._region.reserve.fill()
+        try:
+            with self._region.session() as session:
+                return self._take(session, location, volume_id, disk)
+        except BaseException:
+            # The failure that ended the snapshot may keep this from working as well; then
+            # whoever opens the region next does it.
+            with suppress(StorageUnavailable):
+                recover(self._region)
+            raise
+
+    def _take(
+        self, session: Session, location: str, volume_id: str | None, disk: Disk
+    ) -> Snapshot:
+        started = self._region.metadata.run(
+            lambda txn: self._register(txn, session, location, volume_id, disk)
+        )
+        message = ""
+        try:
+            uploaded = self._upload(session, started, disk, rehash=self._options.rehash)
+        except FingerprintLied as lie:
+            drop_all_holds(self._region, started.snapshot.snapshot_id)
+            uploaded = self._upload(session, started, disk, rehash=True)
+            message = (
+                f"block {lie.block_index} had changed under the fingerprint it had before; "
+                "every block was compared by digest. "
+            )
+        return self._complete(session, started, disk, uploaded, message)
+
+    def _register(
+        self,
+        txn: Transaction,
+        session: Session,
+        location: str,
+        volume_id: str | None,
+        disk: Disk,
+    ) -> _Registered:
+        """Step 1: the snapshot is pending, its parent held."""
+        region, options = self._region, self._options
+        found = find_source_volume(txn, region, location, volume_id)
+        block_size = agreed_block_size(found, options.block_size)
+        volume = register_volume(txn, region, found, location, block_size)
+        parent = newest_completed(txn, volume.volume_id)
+        now_ns = region.clock.now_ns()
+        snapshot = Snapshot(
+            snapshot_id=new_snapshot_id(region.random),
+            volume_id=volume.volume_id,
+            owner_id=region.account_id,
+            state=SnapshotState.PENDING,
+            start_time_ns=now_ns,
+            size_bytes=disk.size_bytes,
+            block_size=volume.block_size,
+            generation=next_generation(txn, now_ns),
+            parent_id=parent.snapshot_id if parent else None,
+            description=options.description,
+            tags=dict(options.tags),
+        )
+        put_snapshot(txn, snapshot)
+        note_snapshot(txn, session.session_id, snapshot.snapshot_id)
+        if parent is not None and parent.root is not None:
+            owner = reader_of(session.session_id)
+            take_hold(txn, Holder(owner, _PARENT_LEVEL, 0), parent.root)
+        return _Registered(
+            snapshot, volume, parent, _interrupted_nodes(txn, volume), _damaged_numbers(txn)
+        )
+
+    def _upload(
+        self, session: Session, started: _Registered, disk: Disk, *, rehash: bool
+    ) -> Uploaded:
+        """Step 2: read, compare, store, commit."""
+        region, snapshot = self._region, started.snapshot
+        writer = ChunkWriter(
+            region.backend,
+            region.metadata,
+            session,
+            level=self._options.level,
+            read_again=lambda index: disk.read_again(index, snapshot.block_size),
+        )
+        scanner = LeafScanner(
+            ScanSettings(
+                snapshot.snapshot_id,
+                snapshot.generation,
+                snapshot.block_size,
+                region.seed,
+                rehash,
+                started.damaged,
+            ),
+            disk.read_into,
+            region.metadata,
+            region.chunks,
+            writer,
+            Random(region.random.getrandbits(64)),
+        )
+        root = started.parent.root if started.parent else None
+        nodes = NewNodes(region.chunks, writer, snapshot.snapshot_id)
+        parent = BlockMap(empty_root() if root is None else root, nodes)
+        interrupted = dict(_leaves_below(region.chunks, started.interrupted))
+        tasks = disk.tasks(snapshot.block_size, parent, interrupted)
+        self._progress.begin("snapshot", disk.data_bytes)
+        try:
+            upload = Upload(parent, writer, region.metadata, self._progress)
+            return upload.run(tasks, scanner.scan, disk.thread_count(self._options.thread_count))
+        finally:
+            writer.close()
+            self._progress.end()
+
+    def _complete(
+        self,
+        session: Session,
+        started: _Registered,
+        disk: Disk,
+        uploaded: Uploaded,
+        message: str,
+    ) -> Snapshot:
+        """Steps 3 to 5."""
+        region, parent = self._region, started.parent
+        changed = disk.changed_since_opened()
+        snapshot = replace(
+            started.snapshot,
+            state=SnapshotState.COMPLETED,
+            root=uploaded.root,
+            size_bytes=disk.size_bytes,
+            completion_time_ns=region.clock.now_ns(),
+            state_message=(message + (changed or "")).strip(),
+            block_count=(parent.block_count if parent else 0) + uploaded.block_count_change,
+            changed_block_count=uploaded.changed_block_count,
+            stored_bytes=uploaded.stored_bytes,
+            referenced_bytes=(
+                (parent.referenced_bytes if parent else 0) + uploaded.referenced_bytes_change
+            ),
+        )
+        volume = replace(started.volume, size_bytes=disk.size_bytes)
+        write_manifest(region.backend, snapshot, volume)
+
+        def complete(txn: Transaction) -> None:
+            put_snapshot(txn, snapshot)
+            update_volume_size(txn, volume, disk.size_bytes)
+            take_hold(txn, root_holder(snapshot.snapshot_id), uploaded.root)
+
+        region.metadata.run(complete)
+        keep = root_holder(snapshot.snapshot_id)
+        drop_all_holds(region, snapshot.snapshot_id, keep=keep)
+        drop_all_holds(region, reader_of(session.session_id))
+        drop_interrupted_upload(region, volume.volume_id)
+        region.metadata.run(
+            lambda txn: forget_snapshot(txn, session.session_id, snapshot.snapshot_id)
+        )
+        region.reclaimer().run()
+        return snapshot
+
+
+def _interrupted_nodes(reader: Reader, volume: Volume) -> list[tuple[Holder, Digest]]:
+    """The nodes that an interrupted snapshot of the volume had finished."""
+    owner = interrupted_upload(reader, volume.volume_id)
+    if owner is None:
+        return []
+    prefix = hold_prefix(owner)
+    rows = reader.scan(Table.HOLDS, prefix, prefix + b"\xff" * 10, limit=_INTERRUPTED_MAX)
+    return [(decode_holder(key), Digest(decode_hold(value)[1])) for key, value in rows]
+
+
+def _leaves_below(
+    chunks: ChunkReader, nodes: Iterable[tuple[Holder, Digest]]
+) -> Iterator[tuple[int, Digest]]:
+    """Yield index and digest of the leaves that *nodes* are or lead to."""
+    for holder, digest in nodes:
+        if holder.level == 0:
+            yield holder.place, digest
+            continue
+        node = decode_node(bytes(chunks.read(digest)))
+        assert isinstance(node, Inner), "a hold above the leaves is on an inner node"
+        first = holder.place << FAN_OUT_BITS
+        children = [
+            (Holder(holder.owner, holder.level - 1, first + slot), child)
+            for slot, child in node.entries().items()
+        ]
+        yield from _leaves_below(chunks, children)
+
+
+def _damaged_numbers(reader: Reader) -> frozenset[int]:
+    rows = reader.scan(Table.DAMAGED, limit=_DAMAGED_MAX)
+    return frozenset(int.from_bytes(key, "big") for key, _ in rows)

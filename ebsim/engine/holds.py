@@ -1,0 +1,78 @@
+"""References from outside the trees: a snapshot's on its root, a reader's on what it reads."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ebsim.chunkstore.chunk_index import find_numbers
+from ebsim.chunkstore.reclaim_queue import change_references
+from ebsim.chunkstore.rows import Holder, decode_hold, encode_hold, hold_prefix
+from ebsim.chunkstore.sessions import Session
+from ebsim.engine.region import Region
+from ebsim.errors import ChunkMissing
+from ebsim.ids import Digest, SnapshotId
+from ebsim.metadata.transactions import Table, Transaction
+
+# Above every level that a tree can have: the hold on a whole map.
+_WHOLE_MAP_LEVEL = 255
+_HOLDS_PER_STEP = 1024
+
+
+def root_holder(snapshot_id: SnapshotId) -> Holder:
+    """A completed snapshot's hold on its root."""
+    return Holder(snapshot_id, _WHOLE_MAP_LEVEL, 0)
+
+
+def reader_of(session_id: str) -> str:
+    """The owner of the holds of a session that reads."""
+    return f"reader-{session_id}"
+
+
+def take_hold(txn: Transaction, holder: Holder, root: Digest) -> None:
+    """Reference *root* for *holder*.
+
+    Raises:
+        ChunkMissing: the store no longer has it.
+    """
+    numbers = find_numbers(txn, [root])
+    if root not in numbers:
+        raise ChunkMissing(root)
+    change_references(txn, {numbers[root]: 1})
+    txn.put_many(Table.HOLDS, [(holder.key(), encode_hold(numbers[root], root))])
+
+
+def drop_holds(txn: Transaction, owner: str, *, keep: Holder | None = None) -> bool:
+    """Drop the owner's holds but *keep*, a bounded number; return whether more may be left."""
+    prefix = hold_prefix(owner)
+    rows = txn.scan(Table.HOLDS, prefix, prefix + b"\xff" * 10, limit=_HOLDS_PER_STEP)
+    kept = keep.key() if keep else None
+    dropped = [(key, value) for key, value in rows if key != kept]
+    changes: Counter[int] = Counter()
+    changes.subtract(decode_hold(value)[0] for _, value in dropped)
+    txn.delete_many(Table.HOLDS, [key for key, _ in dropped])
+    change_references(txn, changes)
+    return len(rows) == _HOLDS_PER_STEP
+
+
+def drop_all_holds(region: Region, owner: str, *, keep: Holder | None = None) -> None:
+    """Drop the owner's holds but *keep*, in as many transactions as it takes."""
+    while region.metadata.run(lambda txn: drop_holds(txn, owner, keep=keep)):
+        pass
+
+
+@contextmanager
+def reading(region: Region, *roots: Digest) -> Iterator[Session]:
+    """Hold *roots* while the body reads what is below them, whoever deletes it meanwhile."""
+    with region.session() as session:
+        owner = reader_of(session.session_id)
+
+        def take(txn: Transaction) -> None:
+            for index, root in enumerate(roots):
+                take_hold(txn, Holder(owner, _WHOLE_MAP_LEVEL, index), root)
+
+        region.metadata.run(take)
+        try:
+            yield session
+        finally:
+            drop_all_holds(region, owner)
+            region.reclaimer().run()

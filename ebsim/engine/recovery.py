@@ -1,0 +1,170 @@
+"""Clearing up after sessions whose process is gone.
+
+What a session may leave, and what becomes of it here:
+
+    unsealed packs and manifests          removed
+    sealed packs that no row names        removed
+    a pending snapshot                    removed from the catalog; its finished nodes
+                                          stay held under its id as the volume's
+                                          *interrupted upload*, for the next snapshot of
+                                          the volume to go on from
+    a manifest without a snapshot         removed (written, and never acknowledged)
+    a manifest to be written or unlinked  written or unlinked
+    holds of a reader                     dropped
+    the reclaim queue                     emptied
+
+Every step may be done twice, and by whoever comes first; the session's file goes last.
+"""
+
+from collections.abc import Iterator
+
+from ebsim.catalog.manifest import manifest_name, write_manifest
+from ebsim.catalog.records import find_snapshot, find_volume, remove_snapshot
+from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.chunkstore.chunk_index import find_packs
+from ebsim.chunkstore.reclaim import session_of
+from ebsim.chunkstore.rows import decode_pack
+from ebsim.engine.holds import drop_all_holds, reader_of, root_holder
+from ebsim.engine.region import Region
+from ebsim.ids import SnapshotId, VolumeId
+from ebsim.metadata.transactions import Reader, Table, Transaction
+
+_INTERRUPTED = b"interrupted/"
+_ROWS_PER_STEP = 512
+
+
+def note_snapshot(txn: Transaction, session_id: str, snapshot_id: SnapshotId) -> None:
+    """Note that the session works on a snapshot, so that recovery looks at it."""
+    txn.put_many(Table.SESSIONS, [(_session_key(session_id, snapshot_id), b"")])
+
+
+def forget_snapshot(txn: Transaction, session_id: str, snapshot_id: SnapshotId) -> None:
+    """The session has nothing left to do for the snapshot."""
+    txn.delete_many(Table.SESSIONS, [_session_key(session_id, snapshot_id)])
+
+
+def _session_key(session_id: str, snapshot_id: SnapshotId) -> bytes:
+    return f"{session_id}/{snapshot_id}".encode()
+
+
+def interrupted_upload(reader: Reader, volume_id: VolumeId) -> SnapshotId | None:
+    """The id under which nodes of an interrupted snapshot of the volume are held."""
+    (row,) = reader.get_many(Table.STORE, [_INTERRUPTED + volume_id.encode()])
+    return None if row is None else SnapshotId(row.decode())
+
+
+def interrupted_uploads(reader: Reader) -> list[tuple[VolumeId, SnapshotId]]:
+    """All interrupted uploads of the region."""
+    rows = reader.scan(Table.STORE, _INTERRUPTED, _INTERRUPTED + b"\xff", limit=1 << 16)
+    return [
+        (VolumeId(key.removeprefix(_INTERRUPTED).decode()), SnapshotId(row.decode()))
+        for key, row in rows
+    ]
+
+
+def drop_interrupted_upload(region: Region, volume_id: VolumeId) -> None:
+    """Let go of what an interrupted snapshot of the volume had stored."""
+    snapshot_id = region.metadata.read(lambda reader: interrupted_upload(reader, volume_id))
+    if snapshot_id is None:
+        return
+    drop_all_holds(region, snapshot_id)
+    key = _INTERRUPTED + volume_id.encode()
+    region.metadata.run(lambda txn: txn.delete_many(Table.STORE, [key]))
+
+
+def recover(region: Region) -> list[str]:
+    """Clear up after every dead session; return their ids.  Costs next to nothing if none is."""
+    dead = region.sessions.dead()
+    cleared = []
+    for session_id in dead:
+        with region.sessions.clearing(session_id) as is_dead:
+            if is_dead:
+                _clear(region, session_id)
+                cleared.append(session_id)
+    if dead:
+        region.backend.discard_unsealed()
+        region.reclaimer().run()
+    return cleared
+
+
+def _clear(region: Region, session_id: str) -> None:
+    drop_all_holds(region, reader_of(session_id))
+    for snapshot_id in region.metadata.read(lambda reader: _snapshots_of(reader, session_id)):
+        _settle(region, session_id, snapshot_id)
+    for name in _orphaned_packs(region, session_id):
+        region.backend.delete(name)
+    _delete_empty_packs(region, session_id)
+
+
+def _snapshots_of(reader: Reader, session_id: str) -> list[SnapshotId]:
+    start = f"{session_id}/".encode()
+    rows = reader.scan(Table.SESSIONS, start, start + b"\xff", limit=1 << 16)
+    return [SnapshotId(key.removeprefix(start).decode()) for key, _ in rows]
+
+
+def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
+    """Bring a snapshot that a dead session worked on to a state that lasts."""
+    snapshot = region.metadata.read(lambda reader: find_snapshot(reader, snapshot_id))
+    if snapshot is None:
+        region.backend.delete(manifest_name(snapshot_id))
+    elif snapshot.state is SnapshotState.COMPLETED:
+        settle_completed(region, snapshot)
+    else:
+        _interrupt(region, snapshot)
+    region.metadata.run(lambda txn: forget_snapshot(txn, session_id, snapshot_id))
+
+
+def settle_completed(region: Region, snapshot: Snapshot) -> None:
+    """Write the manifest as the metadata has it, and keep no hold but the root's."""
+    volume = region.metadata.read(lambda reader: find_volume(reader, snapshot.volume_id))
+    if volume is not None:
+        write_manifest(region.backend, snapshot, volume)
+    drop_all_holds(region, snapshot.snapshot_id, keep=root_holder(snapshot.snapshot_id))
+
+
+def _interrupt(region: Region, snapshot: Snapshot) -> None:
+    """Take a pending snapshot out of the catalog, and keep what it stored for the next one."""
+    region.backend.delete(manifest_name(snapshot.snapshot_id))
+    if snapshot.state is SnapshotState.PENDING:
+        drop_interrupted_upload(region, snapshot.volume_id)
+
+        def interrupt(txn: Transaction) -> None:
+            remove_snapshot(txn, snapshot)
+            key = _INTERRUPTED + snapshot.volume_id.encode()
+            txn.put_many(Table.STORE, [(key, snapshot.snapshot_id.encode())])
+
+        region.metadata.run(interrupt)
+
+
+def _registered(region: Region, session_id: str) -> Iterator[tuple[int, str]]:
+    """Number and name of the session's packs that have a row."""
+    start = b""
+    while True:
+        rows = region.metadata.read(
+            lambda reader: reader.scan(Table.PACKS, start, limit=_ROWS_PER_STEP)  # noqa: B023 (called at once)
+        )
+        for key, value in rows:
+            name = decode_pack(value).name
+            if session_of(name) == session_id:
+                yield int.from_bytes(key, "big"), name
+        if len(rows) < _ROWS_PER_STEP:
+            return
+        start = rows[-1][0] + b"\0"
+
+
+def _orphaned_packs(region: Region, session_id: str) -> list[str]:
+    registered = {name for _, name in _registered(region, session_id)}
+    return [
+        name
+        for name in region.backend.names("packs")
+        if session_of(name) == session_id and name not in registered
+    ]
+
+
+def _delete_empty_packs(region: Region, session_id: str) -> None:
+    """Delete the session's packs that are empty; while it lived they had to stay."""
+    reclaimer = region.reclaimer()
+    for pack_number, name in list(_registered(region, session_id)):
+        rows = region.metadata.read(lambda reader: find_packs(reader, [pack_number]))  # noqa: B023 (called at once)
+        if pack_number in rows and rows[pack_number].live_count == 0:
+            reclaimer.delete_pack(pack_number, name)

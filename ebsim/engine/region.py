@@ -1,0 +1,136 @@
+"""A region, open: the collaborators that every verb works with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random, SystemRandom
+
+from ebsim.backends.backend import Backend
+from ebsim.backends.local_directory import LocalDirectory
+from ebsim.chunkstore.chunk_reader import ChunkReader
+from ebsim.chunkstore.reclaim import Reclaimer
+from ebsim.chunkstore.sessions import Session, Sessions
+from ebsim.clock import Clock, SystemClock
+from ebsim.durable_files import Files
+from ebsim.engine.home import prepare_home, region_path
+from ebsim.engine.reserve import Reserve
+from ebsim.ids import AccountId
+from ebsim.metadata.lmdb_metadata import LmdbMetadata
+from ebsim.metadata.transactions import Metadata, Reader, Table, Transaction
+
+_SEED = b"fingerprint_seed"
+_GENERATION = b"generation"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One store, open, and the account that acts in it.
+
+    Attributes:
+        seed: The store's fingerprint seed; lost with the metadata, and then made anew.
+    """
+
+    name: str
+    account_id: AccountId
+    home: Path
+    path: Path
+    seed: int
+    clock: Clock
+    random: Random
+    files: Files
+    backend: Backend
+    metadata: Metadata
+    sessions: Sessions
+    reserve: Reserve
+    chunks: ChunkReader
+
+    def close(self) -> None:
+        """Release files.  Sessions must have ended."""
+        self.metadata.close()
+        self.backend.close()
+
+    def reclaimer(self) -> Reclaimer:
+        return Reclaimer(self.backend, self.metadata, self.sessions.is_alive)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session for one verb.
+
+        A verb that fails leaves its session as a crash would, for ``recover`` to clear.
+        """
+        session = self.sessions.open()
+        try:
+            yield session
+        except BaseException:
+            session.abandon()
+            raise
+        session.close()
+
+
+def open_region(
+    home: Path,
+    name: str,
+    account_id: AccountId,
+    *,
+    create: bool = True,
+    clock: Clock | None = None,
+    random: Random | None = None,
+    files: Files | None = None,
+) -> Region:
+    """Open the region *name* of *home*, making both where they are missing and *create* is.
+
+    Does not clear up after crashed processes: ``recover`` does.
+
+    Raises:
+        NotFound: there is no such home, and none was to be made.
+        UnsupportedFormat: a newer ebsim made the home.
+        InvalidRequest: the home lies in another home or on a network file system.
+    """
+    files = files or Files()
+    random = random or SystemRandom()
+    home = home.absolute()
+    prepare_home(home, files, create=create)
+    path = region_path(home, name)
+    for folder in ("packs", "snapshots", "sessions", "metadata"):
+        files.make_directories(path / folder)
+    reserve = Reserve(path / "reserve", files)
+    backend = LocalDirectory(path, files)
+    metadata = LmdbMetadata(path / "metadata")
+    seed = _read_or_make_seed(metadata, random)
+    return Region(
+        name=name,
+        account_id=account_id,
+        home=home,
+        path=path,
+        seed=seed,
+        clock=clock or SystemClock(),
+        random=random,
+        files=files,
+        backend=backend,
+        metadata=metadata,
+        sessions=Sessions(path / "sessions", random),
+        reserve=reserve,
+        chunks=ChunkReader(backend, metadata),
+    )
+
+
+def _read_or_make_seed(metadata: Metadata, random: Random) -> int:
+    def read(reader: Reader) -> bytes | None:
+        (row,) = reader.get_many(Table.STORE, [_SEED])
+        return row
+
+    def make(txn: Transaction) -> bytes:
+        made = read(txn) or random.getrandbits(64).to_bytes(8, "little")
+        txn.put_many(Table.STORE, [(_SEED, made)])
+        return made
+
+    return int.from_bytes(metadata.read(read) or metadata.run(make), "little")
+
+
+def next_generation(txn: Transaction, now_ns: int) -> int:
+    """A write generation that no snapshot of the region has: the time, made to rise."""
+    (row,) = txn.get_many(Table.STORE, [_GENERATION])
+    generation = max(now_ns, int.from_bytes(row or b"", "little") + 1)
+    txn.put_many(Table.STORE, [(_GENERATION, generation.to_bytes(8, "little"))])
+    return generation

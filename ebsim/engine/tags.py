@@ -1,0 +1,89 @@
+"""Tags: what keys and values may be, and changing those of a snapshot.
+
+Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html ("Tag
+restrictions"): at most 50, keys to 127 characters, values to 255, ``aws:`` reserved.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from ebsim.catalog.records import get_snapshot, put_snapshot
+from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.engine.recovery import forget_snapshot, note_snapshot, settle_completed
+from ebsim.engine.region import Region
+from ebsim.errors import InvalidRequest
+from ebsim.metadata.transactions import Transaction
+
+TAG_COUNT_MAX = 50
+KEY_LENGTH_MAX = 127
+VALUE_LENGTH_MAX = 255
+DESCRIPTION_LENGTH_MAX = 255
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Refuse tags that Amazon refuses."""
+    if len(tags) > TAG_COUNT_MAX:
+        raise InvalidRequest(
+            f"{len(tags)} tags are more than {TAG_COUNT_MAX}. Nothing was changed."
+        )
+    for key, value in tags.items():
+        if not 1 <= len(key) <= KEY_LENGTH_MAX:
+            raise InvalidRequest(
+                f"tag key '{key}' has {len(key)} characters, expected 1 to {KEY_LENGTH_MAX}. "
+                "Nothing was changed."
+            )
+        if key.lower().startswith("aws:"):
+            raise InvalidRequest(
+                f"tag key '{key}' begins with 'aws:', which is reserved. Nothing was changed."
+            )
+        if len(value) > VALUE_LENGTH_MAX:
+            raise InvalidRequest(
+                f"the value of tag '{key}' has {len(value)} characters, expected at most "
+                f"{VALUE_LENGTH_MAX}. Nothing was changed."
+            )
+
+
+def check_description(description: str) -> None:
+    """Refuse a description that Amazon refuses."""
+    if len(description) > DESCRIPTION_LENGTH_MAX:
+        raise InvalidRequest(
+            f"the description has {len(description)} characters, expected at most "
+            f"{DESCRIPTION_LENGTH_MAX}. Nothing was changed."
+        )
+
+
+def tag_snapshot(region: Region, name: str, tags: Mapping[str, str]) -> Snapshot:
+    """Set *tags* on a snapshot, replacing values of keys that it has; return it."""
+    return _change_tags(region, name, lambda old: {**old, **tags})
+
+
+def untag_snapshot(region: Region, name: str, keys: Iterable[str]) -> Snapshot:
+    """Remove the tags of *keys*; those that are not there are passed over."""
+    gone = set(keys)
+    return _change_tags(
+        region, name, lambda old: {key: value for key, value in old.items() if key not in gone}
+    )
+
+
+def _change_tags(
+    region: Region, name: str, change: Callable[[Mapping[str, str]], dict[str, str]]
+) -> Snapshot:
+    with region.session() as session:
+
+        def put(txn: Transaction) -> Snapshot:
+            old = get_snapshot(txn, region.account_id, name)
+            tags = change(old.tags)
+            check_tags(tags)
+            new = replace(old, tags=tags)
+            put_snapshot(txn, new)
+            # The manifest is written after: recovery writes it if this process cannot.
+            note_snapshot(txn, session.session_id, new.snapshot_id)
+            return new
+
+        snapshot = region.metadata.run(put)
+        if snapshot.state is SnapshotState.COMPLETED:
+            settle_completed(region, snapshot)
+        region.metadata.run(
+            lambda txn: forget_snapshot(txn, session.session_id, snapshot.snapshot_id)
+        )
+    return snapshot
