@@ -54,7 +54,7 @@ class ImageBytes:
 
     def require(self, offset_bytes: int, size_bytes: int, what: str) -> None:
         """Refuse the image unless the range, which holds *what*, lies inside the file."""
-        if offset_bytes + size_bytes > self.size_bytes:
+        if offset_bytes < 0 or offset_bytes + size_bytes > self.size_bytes:
             raise SourceUnusable(
                 f"{self.location} is truncated: {what} should lie at bytes {offset_bytes} to "
                 f"{offset_bytes + size_bytes}, and the file ends at byte {self.size_bytes}. "

@@ -32,6 +32,8 @@ class ImageFormat(StrEnum):
         return "vpc" if self is ImageFormat.VHD else str(self)
 
 
+_SECTOR_BYTES = 512
+
 _EXTENSIONS = {f".{image_format}": image_format for image_format in ImageFormat} | {
     ".qcow": ImageFormat.QCOW2,
     ".vpc": ImageFormat.VHD,
@@ -101,8 +103,8 @@ def settle_format(image: ImageBytes, name: str, asked: ImageFormat | None) -> Im
 def check_image(image: ImageBytes, image_format: ImageFormat) -> BackingFile | None:
     """Refuse *image* unless all its data is in it, but for the backing file returned.
 
-    VHDX is left to qemu, which refuses parents, logs to be replayed and blocks past the
-    end of the file by itself.
+    Most of VHDX is left to qemu, which refuses parents, logs to be replayed and blocks past
+    the end of the file by itself.
 
     Raises:
         SourceUnusable: truncated, damaged, encrypted, or naming other files.
@@ -115,4 +117,10 @@ def check_image(image: ImageBytes, image_format: ImageFormat) -> BackingFile | N
         check_vhd(image)
     elif image_format is ImageFormat.VDI:
         check_vdi(image)
+    elif image_format is ImageFormat.VHDX and image.size_bytes % _SECTOR_BYTES:
+        # qemu rounds the length up and takes the last block for whole.
+        raise image.refusal(
+            f"is truncated: it ends at byte {image.size_bytes}, within a sector",
+            "Copy the image again from where it came.",
+        )
     return None

@@ -148,11 +148,16 @@ def _require_data_inside(image: ImageBytes, header: _Header) -> None:
     needed = -(-header.size_bytes // (cluster_size * clusters_per_table))
     if not needed <= header.l1_entries <= _L1_ENTRIES_MAX:
         raise image.refusal(f"has {header.l1_entries} L1 entries and needs {needed}")
+    read_bytes = 0
     tables = image.read_table(header.l1_offset, needed, "the L1 table", code="Q", big=True)
     for first, entries in tables:
         for index, entry in enumerate(entries, first):
             offset = entry & _OFFSET_MASK
             if offset:
+                # One table named over and over would keep its reader for hours.
+                read_bytes += cluster_size
+                if read_bytes > image.size_bytes:
+                    raise image.refusal("is damaged: its L2 tables take more than the file has")
                 disk_offset = index * clusters_per_table * cluster_size
                 _require_clusters_inside(image, header, offset, disk_offset)
 

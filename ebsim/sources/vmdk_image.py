@@ -94,17 +94,17 @@ def _read_header(image: ImageBytes, offset: int) -> _Header:
 
 
 def _check_descriptor(image: ImageBytes, header: _Header) -> None:
-    if header.descriptor == 0 or header.descriptor_sectors == 0:
-        raise image.refusal(
-            "is one part of a VMDK that is split over several files",
-            "Make them one file with 'qemu-img convert -O vmdk'.",
-        )
     if header.descriptor_sectors > _DESCRIPTOR_SECTORS_MAX:
         raise image.refusal(f"claims a description of {header.descriptor_sectors} sectors")
     raw = image.read(
         header.descriptor * _SECTOR, header.descriptor_sectors * _SECTOR, "the description"
     )
     text = raw.split(b"\0", 1)[0].decode(errors="backslashreplace")
+    if not text.strip():
+        raise image.refusal(
+            "is one part of a VMDK that is split over several files",
+            "Make them one file with 'qemu-img convert -O vmdk'.",
+        )
     kind = _setting(text, "createType")
     if kind not in _SINGLE_FILE_KINDS:
         raise image.refusal(
@@ -133,9 +133,14 @@ def _require_data_inside(image: ImageBytes, header: _Header) -> None:
     tables = image.read_table(
         header.directory * _SECTOR, count, "the grain directory", code="I", big=False
     )
+    read_bytes = 0
     for first, entries in tables:
         for index, sector in enumerate(entries, first):
             if sector:
+                # One table named over and over would keep its reader for hours.
+                read_bytes += header.table_entries * 4
+                if read_bytes > image.size_bytes:
+                    raise image.refusal("is damaged: its tables take more than the file has")
                 _require_grains_inside(image, header, sector, index * table_grains * _SECTOR)
 
 
