@@ -75,7 +75,11 @@ class LmdbEnvironment:
             housekeeping_due = self._begun_count % _HOUSEKEEPING_INTERVAL == 0
         self._thread.inside = True
         if housekeeping_due:
-            self._keep_house()
+            try:
+                self._keep_house()
+            except (lmdb.Error, OSError) as error:
+                self.leave()
+                raise translate(error, self.path, "looking for dead readers") from error
         return self._environment, self._databases
 
     def leave(self, *, doubtful: bool = False) -> None:

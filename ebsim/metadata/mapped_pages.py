@@ -8,7 +8,6 @@ minor fault.  Holding a command to its memory bound is worth those.
 
 import ctypes
 import mmap
-import os
 from pathlib import Path
 from typing import Final
 
@@ -25,11 +24,11 @@ def mapped_resident_bytes() -> int:
 
 def find_mapping(path: Path) -> tuple[int, int]:
     """Where the file *path* is mapped in this process: address and size, (0, 0) if nowhere."""
-    status = path.stat()
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    for line in _MAPS.read_text().splitlines():
-        bounds, _, _, line_device, inode, *_ = line.split(maxsplit=5)
-        if int(inode) == status.st_ino and line_device == device:
+    inode, wanted = str(path.stat().st_ino), str(path)
+    for line in _MAPS.read_text(errors="replace").splitlines():
+        # Not by device: some file systems show another there than stat() does.
+        bounds, _, _, _, line_inode, *name = line.split(maxsplit=5)
+        if line_inode == inode and name == [wanted]:
             start, _, stop = bounds.partition("-")
             return int(start, 16), int(stop, 16) - int(start, 16)
     return 0, 0
