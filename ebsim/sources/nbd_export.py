@@ -15,8 +15,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 from typing import IO
 
@@ -65,21 +64,20 @@ class NbdExport:
                 tool=_PROGRAM, package="qemu-utils", purpose=f"Reading the image {location}"
             )
         self._location = location
-        self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
         self._clients: list[NbdClient] = []
         self._idle: SimpleQueue[NbdClient] = SimpleQueue()
-        listener, connections = _connected_sockets(connection_count)
-        with listener:
-            self._child = self._start(program, options, listener, pass_fd)
-        for index, connection in enumerate(connections):
-            try:
-                client = NbdClient(connection, timeout_seconds=timeout_seconds)
-            except (NbdViolation, NbdRefusal) as error:
-                for left in connections[index:]:
-                    left.close()
-                raise self._failed_to_open(error) from error
-            self._clients.append(client)
-            self._idle.put(client)
+        with ExitStack() as on_failure:
+            self._messages = on_failure.enter_context(_new_file(location))
+            listener, connections = _connect_all(connection_count, location)
+            for connection in connections:
+                on_failure.callback(connection.close)
+            with listener:
+                self._child = self._start(program, options, listener, pass_fd)
+            on_failure.callback(self._end_at_once)
+            for connection in connections:
+                self._clients.append(self._negotiate(connection, timeout_seconds))
+                self._idle.put(self._clients[-1])
+            on_failure.pop_all()
 
     @property
     def size_bytes(self) -> int:
@@ -124,45 +122,73 @@ class NbdExport:
     ) -> subprocess.Popen[bytes]:
         command: list[str | bytes] = ["/bin/sh", "-c", _TAKE_SOCKET, "sh", program]
         command += ["--read-only", "--shared=0", "--image-opts", options]
-        return subprocess.Popen(
-            command,
-            stdin=listener.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=self._messages,
-            pass_fds=() if pass_fd is None else (pass_fd,),
-            env=os.environ | {"LISTEN_FDS": "1", "LC_ALL": "C"},
-            # A Ctrl-C at the terminal is ours to handle: it must not cut the reads short.
-            start_new_session=True,
-        )
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=listener.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=self._messages,
+                pass_fds=() if pass_fd is None else (pass_fd,),
+                env=os.environ | {"LISTEN_FDS": "1", "LC_ALL": "C"},
+                # A Ctrl-C at the terminal is ours to handle: it must not cut reads short.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _not_served(self._location, str(error.strerror)) from error
 
-    def _failed_to_open(self, error: Exception) -> SourceUnusable:
+    def _negotiate(self, connection: socket.socket, timeout_seconds: float) -> NbdClient:
+        try:
+            return NbdClient(connection, timeout_seconds=timeout_seconds)
+        except (NbdViolation, NbdRefusal) as error:
+            self._end_at_once()  # so that it has said all that it will
+            self._messages.seek(0)
+            said = self._messages.read().decode(errors="replace").strip().splitlines()
+            reason = "; ".join(_PREAMBLE.sub("", line) for line in said) or str(error)
+            raise _not_served(self._location, reason) from error
+
+    def _end_at_once(self) -> None:
         self._child.kill()
         self._child.wait()
-        self._messages.seek(0)
-        said = self._messages.read().decode(errors="replace").strip().splitlines()
-        self.close()
-        reason = "; ".join(_PREAMBLE.sub("", line) for line in said) or str(error)
-        return SourceUnusable(
-            f"{self._location} cannot be opened by {_PROGRAM}: {reason}. No snapshot was made."
-        )
 
 
-def _connected_sockets(count: int) -> tuple[socket.socket, list[socket.socket]]:
+def _connect_all(count: int, location: str) -> tuple[socket.socket, list[socket.socket]]:
     """A listening socket without a name, and *count* connections that wait in its queue."""
-    folder = tempfile.mkdtemp(prefix="ebsim-")
-    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # A socket's path has room for 107 bytes, which a long TMPDIR would exceed.
-        address = f"/proc/self/fd/{folder_fd}/nbd"
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(address)
-        listener.listen(count)
-        connections = []
-        for _ in range(count):
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.connect(address)
-            connections.append(connection)
-        return listener, connections
-    finally:
+    with ExitStack() as on_failure:
+        try:
+            folder = tempfile.mkdtemp(prefix="ebsim-nbd-")
+        except OSError as error:
+            raise _not_served(location, str(error.strerror)) from error
+        try:
+            folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            on_failure.callback(os.close, folder_fd)
+            # A socket's path has room for 107 bytes, which a long TMPDIR would exceed.
+            address = f"/proc/self/fd/{folder_fd}/socket"
+            sockets = [
+                on_failure.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                for _ in range(1 + count)
+            ]
+            listener, *connections = sockets
+            listener.bind(address)
+            listener.listen(count)
+            for connection in connections:
+                connection.connect(address)
+        except OSError as error:
+            raise _not_served(location, str(error.strerror)) from error
+        finally:
+            shutil.rmtree(folder)
+        on_failure.pop_all()
         os.close(folder_fd)
-        shutil.rmtree(Path(folder))
+        return listener, connections
+
+
+def _new_file(location: str) -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise _not_served(location, str(error.strerror)) from error
+
+
+def _not_served(location: str, reason: str) -> SourceUnusable:
+    return SourceUnusable(
+        f"{location} cannot be opened by {_PROGRAM}: {reason}. No snapshot was made."
+    )

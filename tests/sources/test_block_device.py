@@ -59,6 +59,18 @@ def test_a_device_that_changes_its_size_is_noticed(tmp_path: Path, attach: Attac
             source.read_into(memoryview(bytearray(8192)), 0)
 
 
+def test_a_device_that_fails_to_read_is_named_with_the_byte(
+    tmp_path: Path, attach: Attach
+) -> None:
+    """A loop device answers EIO for what its file no longer holds."""
+    image = image_of(tmp_path / "disk", b"x" * MIB)
+    device = attach(image)
+    with closing(BlockDevice(device)) as source:
+        os.truncate(image, MIB // 2)
+        with pytest.raises(SourceUnusable, match=r"at byte 786432: Input/output error"):
+            source.read_into(memoryview(bytearray(4096)), 786432)
+
+
 def test_a_regular_file_is_no_device(tmp_path: Path) -> None:
     with pytest.raises(SourceUnusable, match="regular file"):
         BlockDevice(image_of(tmp_path / "disk", b"x"))
