@@ -1,13 +1,16 @@
 """``ebsim import`` and ``ebsim export``: disk images in other programs' formats."""
 
+from collections.abc import Mapping
+
 import click
 
-from ebsim.cli.option_types import TagType
+from ebsim.cli.option_types import TagType, tags_by_key
 from ebsim.cli.settings import Settings
+from ebsim.cli.taken_snapshots import take_snapshots
 from ebsim.cli.unbuilt import refuse
+from ebsim.engine.create_snapshot import SnapshotOptions
 
-IMPORT_FORMATS = ("qcow2", "vmdk", "vpc", "vhdx", "vdi", "raw")
-EXPORT_FORMATS = ("qcow2", "vmdk", "vpc", "vhdx", "vdi")
+FORMATS = ("raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi")
 
 
 @click.command("import")
@@ -15,8 +18,8 @@ EXPORT_FORMATS = ("qcow2", "vmdk", "vpc", "vhdx", "vdi")
 @click.option(
     "--format",
     "image_format",
-    type=click.Choice(IMPORT_FORMATS),
-    help="The image's format (vpc is VHD).  [default: what its first bytes say]",
+    type=click.Choice(FORMATS),
+    help="The image's format.  [default: what its first bytes say]",
 )
 @click.option(
     "--allow-backing-file",
@@ -24,7 +27,14 @@ EXPORT_FORMATS = ("qcow2", "vmdk", "vpc", "vhdx", "vdi")
     help="Let the image name another file that holds part of the disk.",
 )
 @click.option("--description", default="", metavar="TEXT", help="Free text to keep with it.")
-@click.option("--tag", "tags", type=TagType(), multiple=True, help="A tag; may be repeated.")
+@click.option(
+    "--tag",
+    "tags",
+    type=TagType(),
+    multiple=True,
+    callback=tags_by_key,
+    help="A tag; may be repeated.",
+)
 @click.pass_obj
 def import_image(
     settings: Settings,
@@ -33,7 +43,7 @@ def import_image(
     image_format: str | None,
     allow_backing_file: bool,
     description: str,
-    tags: tuple[tuple[str, str], ...],
+    tags: Mapping[str, str],
 ) -> None:
     """Snapshot a qcow2, VMDK, VHD, VHDX or VDI image.
 
@@ -43,7 +53,15 @@ def import_image(
     Example:
         ebsim import debian-12.qcow2 --tag os=debian
     """
-    refuse(settings, image, image_format, allow_backing_file, description, tags)
+    if image == "-":
+        raise click.UsageError("An image is read in any order, which standard input cannot be.")
+    options = SnapshotOptions(
+        description=description,
+        tags=tags,
+        image_format=image_format,
+        allow_backing_file=allow_backing_file,
+    )
+    take_snapshots(settings, [image], options)
 
 
 @click.command("export")
@@ -52,9 +70,9 @@ def import_image(
 @click.option(
     "--format",
     "image_format",
-    type=click.Choice(EXPORT_FORMATS),
+    type=click.Choice(FORMATS),
     required=True,
-    help="The format to write (vpc is VHD).",
+    help="The format to write.",
 )
 @click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
 @click.pass_obj

@@ -101,3 +101,15 @@ class ShareType(click.ParamType[float]):
                 f"'{text}' is not a share. Write a percentage above 0%, such as 5%.", param, ctx
             )
         return share
+
+
+def tags_by_key(
+    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
+) -> dict[str, str]:
+    """The tags as a mapping; a key given twice is a slip, and Amazon refuses it as well."""
+    tags = dict(value)
+    if len(tags) < len(value):
+        keys = [key for key, _ in value]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise click.BadParameter(f"The tag '{twice}' is given twice.", ctx, param)
+    return tags

@@ -1,10 +1,16 @@
 """``ebsim snapshot``: take, list, compare, verify and delete snapshots."""
 
+from collections.abc import Mapping
+
 import click
 
-from ebsim.cli.option_types import Filter, FilterType, SizeType, TagType
+from ebsim.cli.opened_region import opened_region
+from ebsim.cli.option_types import Filter, FilterType, SizeType, TagType, tags_by_key
 from ebsim.cli.settings import Settings
+from ebsim.cli.taken_snapshots import report, take_snapshots
 from ebsim.cli.unbuilt import refuse
+from ebsim.engine.create_snapshot import SnapshotOptions
+from ebsim.engine.tags import tag_snapshot, untag_snapshot
 
 STATES = ("pending", "completed", "error")
 
@@ -17,20 +23,27 @@ def snapshot() -> None:
 @snapshot.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--description", default="", metavar="TEXT", help="Free text to keep with it.")
-@click.option("--tag", "tags", type=TagType(), multiple=True, help="A tag; may be repeated.")
+@click.option(
+    "--tag",
+    "tags",
+    type=TagType(),
+    multiple=True,
+    callback=tags_by_key,
+    help="A tag; may be repeated.",
+)
 @click.option(
     "--volume", "volume_id", metavar="ID", help="The volume that standard input belongs to."
 )
 @click.option(
     "--block-size",
-    "block_size_bytes",
+    "block_size",
     type=SizeType(),
     help="For a source's first snapshot: a power of two from 4K to 4M.  [default: 512K]",
 )
 @click.option(
     "--level",
     type=click.IntRange(-7, 19),
-    default=1,
+    default=SnapshotOptions().level,
     show_default=True,
     help="How hard zstd compresses.",
 )
@@ -45,9 +58,9 @@ def create(
     *,
     sources: tuple[str, ...],
     description: str,
-    tags: tuple[tuple[str, str], ...],
+    tags: Mapping[str, str],
     volume_id: str | None,
-    block_size_bytes: int | None,
+    block_size: int | None,
     level: int,
     rehash: bool,
 ) -> None:
@@ -63,7 +76,12 @@ def create(
     """
     if volume_id is not None and sources != ("-",):
         raise click.UsageError("--volume goes with the single SOURCE '-' (standard input).")
-    refuse(settings, description, tags, block_size_bytes, level, rehash)
+    if sources.count("-") > 1:
+        raise click.UsageError("Standard input can be read once: give '-' once.")
+    options = SnapshotOptions(
+        description=description, tags=tags, block_size=block_size, level=level, rehash=rehash
+    )
+    take_snapshots(settings, sources, options, stream_volume_id=volume_id)
 
 
 @snapshot.command("ls")
@@ -132,16 +150,19 @@ def diff(settings: Settings, *, first_id: str, second_id: str, blocks: bool) -> 
 
 @snapshot.command()
 @click.argument("snapshot_id", metavar="SNAP")
-@click.argument("tags", nargs=-1, required=True, type=TagType(), metavar="KEY=VALUE...")
+@click.argument(
+    "tags", nargs=-1, required=True, type=TagType(), callback=tags_by_key, metavar="KEY=VALUE..."
+)
 @click.pass_obj
-def tag(settings: Settings, *, snapshot_id: str, tags: tuple[tuple[str, str], ...]) -> None:
+def tag(settings: Settings, *, snapshot_id: str, tags: Mapping[str, str]) -> None:
     """Set tags of the snapshot SNAP; a key that it has already gets the new value.
 
     \b
     Example:
         ebsim snapshot tag snap-0a1b2c env=test keep=yes
     """
-    refuse(settings, snapshot_id, tags)
+    with opened_region(settings) as region:
+        report(settings, tag_snapshot(region, snapshot_id, tags))
 
 
 @snapshot.command()
@@ -155,7 +176,8 @@ def untag(settings: Settings, *, snapshot_id: str, keys: tuple[str, ...]) -> Non
     Example:
         ebsim snapshot untag snap-0a1b2c env keep
     """
-    refuse(settings, snapshot_id, keys)
+    with opened_region(settings) as region:
+        report(settings, untag_snapshot(region, snapshot_id, keys))
 
 
 @snapshot.command()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.tidy.source_tree import ROOT
+from tests.tools import lacking
 
 
 def environment(home: Path | None = None, **variables: str) -> dict[str, str]:
@@ -34,3 +35,11 @@ def run_ebsim(
         check=False,
         timeout=120,
     )
+
+
+def pseudo_terminal() -> tuple[int, int]:
+    """Our end and the process's end of a new terminal; the caller closes both."""
+    try:
+        return os.openpty()
+    except OSError:
+        lacking("needs pseudo-terminals: mount /dev/pts")

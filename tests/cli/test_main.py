@@ -1,7 +1,6 @@
 """How the command starts and ends, as a real process and in this one."""
 
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -16,9 +15,8 @@ from ebsim.cli import main as main_module
 from ebsim.cli.exit_codes import ExitCode, exit_code_of
 from ebsim.cli.lazy_commands import COMMANDS, LazyCommand
 from ebsim.cli.settings import Settings
-from tests.cli.processes import command, environment, run_ebsim
+from tests.cli.processes import command, environment, pseudo_terminal, run_ebsim
 from tests.tidy.source_tree import ROOT
-from tests.tools import lacking
 
 HEAVY = {"rich", "lmdb", "zstandard", "blake3", "xxhash", "json", "subprocess", "ebsim.engine"}
 
@@ -300,10 +298,7 @@ def test_progress_is_shown_on_a_terminal_only_and_not_when_quiet() -> None:
     )
     drawn = {}
     for how in ("loud", "quiet"):
-        try:
-            ours, theirs = pty.openpty()
-        except OSError:
-            lacking("needs pseudo-terminals: mount /dev/pts")
+        ours, theirs = pseudo_terminal()
         subprocess.run(
             [sys.executable, "-c", script, how],
             cwd=ROOT, env=environment(TERM="xterm", COLUMNS="120"), stderr=theirs, check=True,
