@@ -55,10 +55,6 @@ class Geometry:
         """The slots a node of *level* may use: fewer at the top, where ``BLOCKS_MAX`` ends."""
         return min(self.fan_out, BLOCKS_MAX >> (self.fan_out_bits * level))
 
-    def root_level(self, leaf_index: int) -> int:
-        """The least level whose node 0 covers *leaf_index*."""
-        return -(-leaf_index.bit_length() // self.fan_out_bits)
-
     def node_index(self, leaf_index: int, level: int) -> int:
         """Which node of *level* covers *leaf_index*."""
         return leaf_index >> (self.fan_out_bits * level)

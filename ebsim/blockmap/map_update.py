@@ -77,8 +77,6 @@ class MapUpdate:
         self._newest_leaf = leaf_index
         if not self._path:
             self._open_base()
-        if digest is None and not self._covers(self._path[0], leaf_index):
-            return  # The top covers the whole of the old map: there is nothing to remove.
         while not self._covers(self._path[0], leaf_index):
             self._grow()
         while not self._covers(self._path[-1], leaf_index):

@@ -105,9 +105,7 @@ class Leaf:
         """
         bitmap = self.bitmap
         digests, generations = bytearray(self.digests), bytearray(self.generations)
-        # From the last slot down, so that the positions of those still to come stay put.
-        for slot in sorted(changes, reverse=True):
-            entry = changes[slot]
+        for slot, entry in changes.items():
             start = _position(bitmap, slot)
             stop = start + (bitmap >> slot & 1)
             if entry is None:

@@ -34,7 +34,10 @@ def reachable_nodes(
     is_new: Callable[[Digest], bool],
     geometry: Geometry = GEOMETRY,
 ) -> Iterator[ReachedNode | UnreadableNode]:
-    """Yield the nodes reachable from *roots*, parents before children.
+    """Yield the nodes reachable from *roots*, depth first and from the left.
+
+    A parent comes before its children, and the leaves in the order of their blocks,
+    which is the order in which packs hold them.
 
     Damage is yielded and not raised, so that one bad node does not hide the others;
     any other failure of the store is raised.  Holds a path of nodes.

@@ -106,14 +106,11 @@ def test_a_root_that_is_taller_than_its_blocks_need_is_refused() -> None:
     assert block_map.get(0) is not None
 
 
-@pytest.mark.parametrize("level", [1, 2])
-def test_a_child_of_the_wrong_kind_or_level_is_refused(level: int) -> None:
-    """A leaf where an inner node belongs, and an inner node where a leaf belongs."""
+@pytest.mark.parametrize(("child_level", "level"), [(0, 2), (1, 1), (1, 3)])
+def test_a_child_of_the_wrong_kind_or_level_is_refused(child_level: int, level: int) -> None:
+    """A leaf where an inner node belongs, the other way round, and two levels down."""
     store = MemoryNodes()
-    leaf_map = changed_map(empty_map(store=store), {0: entry(1)})
-    child = leaf_map.root
-    if level == 1:
-        child = changed_map(leaf_map, {128: entry(2)}).root
+    child = changed_map(empty_map(store=store), {0: entry(1), 128**child_level: entry(2)}).root
     node = inner_node(level, {0: child, 1: child})
     assert node is not None
     wrong = store_node(store, node, index=0)

@@ -158,6 +158,14 @@ def test_setting_a_leaf_to_what_it_is_stores_nothing() -> None:
     assert store.store_count == before
 
 
+def test_setting_a_block_to_what_it_is_stores_nothing() -> None:
+    store = MemoryNodes()
+    base = full_map(40_000, store)
+    before = store.store_count
+    assert changed_map(base, {30_000: entry(30_000), 40_001: None}).root == base.root
+    assert store.store_count == before
+
+
 def test_one_changed_block_costs_one_path() -> None:
     """In a map as tall as that of a full 1 TiB volume, 2 million blocks of 512 KiB."""
     store = MemoryNodes()

@@ -80,6 +80,14 @@ def test_a_parent_comes_before_its_children() -> None:
             seen.update(found.node.children)
 
 
+def test_leaves_come_in_the_order_of_their_blocks() -> None:
+    store = MemoryNodes()
+    block_map = full_map(3 * 128 * 128, store)
+    nodes = walk(store, block_map.root)
+    leaves = {digest: index for index, digest in block_map.leaves()}
+    assert [leaves[node.digest] for node in nodes if node.digest in leaves] == list(range(384))
+
+
 def test_damage_is_reported_and_the_walk_goes_on() -> None:
     store = MemoryNodes()
     block_map = full_map(128 * 128 * 2, store)
