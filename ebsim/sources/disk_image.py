@@ -138,12 +138,12 @@ def _check_backing(location: str, backing: BackingFile, *, is_allowed: bool) -> 
     for _ in range(_BACKING_DEPTH_MAX):
         if not is_allowed:
             raise SourceUnusable(
-                f"{location} takes data from another file, '{backing.name}', which an image may "
+                f"{location} takes data from another file, {backing.name!r}, which an image may "
                 "not choose. No snapshot was made. If you trust both, use --allow-backing-file."
             )
         if not backing.format or ":" in backing.name.partition("/")[0]:
             raise SourceUnusable(
-                f"{location} names its backing file '{backing.name}' without its format, or not "
+                f"{location} names its backing file {backing.name!r} without its format, or not "
                 "as a plain file. No snapshot was made. Say what it is with 'qemu-img rebase -u'."
             )
         path = Path(location).parent / backing.name

@@ -50,7 +50,7 @@ def parse_format(name: str) -> ImageFormat:
     for image_format in ImageFormat:
         if lowered in (image_format, image_format.driver):
             return image_format
-    raise InvalidRequest(f"'{name}' is not an image format. Use one of: {', '.join(ImageFormat)}.")
+    raise InvalidRequest(f"{name!r} is not an image format. Use one of: {', '.join(ImageFormat)}.")
 
 
 def detect_format(image: ImageBytes) -> ImageFormat:

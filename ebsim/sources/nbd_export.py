@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 from typing import IO
 
-from ebsim.errors import MissingTool, SourceUnusable
+from ebsim.errors import EbsimError, MissingTool, SourceUnusable
 from ebsim.sources.nbd_client import NbdClient
 from ebsim.sources.nbd_protocol import NbdRefusal, NbdViolation
 
@@ -77,11 +77,12 @@ class NbdExport:
             for connection in connections:
                 self._clients.append(self._negotiate(connection, timeout_seconds))
                 self._idle.put(self._clients[-1])
+            self._size_bytes = self._clients[0].size_bytes
             on_failure.pop_all()
 
     @property
     def size_bytes(self) -> int:
-        return self._clients[0].size_bytes
+        return self._size_bytes
 
     @property
     def child_pid(self) -> int:
@@ -95,15 +96,27 @@ class NbdExport:
             SourceUnusable: for what the server refuses or does wrong inside the context.
         """
         client = self._idle.get()
+        is_in_step = False
         try:
             yield client
-        except (NbdViolation, NbdRefusal) as error:
-            raise SourceUnusable(
-                f"{self._location} cannot be read at byte {offset_bytes}: {_PROGRAM}: {error}. "
-                "No snapshot was made."
-            ) from error
+            is_in_step = True
+        except NbdRefusal as error:
+            is_in_step = True
+            raise self._unreadable(offset_bytes, error) from error
+        except NbdViolation as error:
+            raise self._unreadable(offset_bytes, error) from error
         finally:
+            if not is_in_step:
+                # What is left of an answer that was broken off could pass for the next one:
+                # the disk's own bytes may have been made for that.  Closed, it only fails.
+                client.close()
             self._idle.put(client)
+
+    def _unreadable(self, offset_bytes: int, error: EbsimError) -> SourceUnusable:
+        return SourceUnusable(
+            f"{self._location} cannot be read at byte {offset_bytes}: {_PROGRAM}: {error}. "
+            "No snapshot was made."
+        )
 
     def close(self) -> None:
         """Close the connections and see the child end.  Harmless when called twice."""
@@ -189,6 +202,8 @@ def _new_file(location: str) -> IO[bytes]:
 
 
 def _not_served(location: str, reason: str) -> SourceUnusable:
+    # qemu repeats what it finds in images, whose authors may wish for a terminal's ear.
+    printable = "".join(letter if letter.isprintable() else "?" for letter in reason)
     return SourceUnusable(
-        f"{location} cannot be opened by {_PROGRAM}: {reason}. No snapshot was made."
+        f"{location} cannot be opened by {_PROGRAM}: {printable}. No snapshot was made."
     )

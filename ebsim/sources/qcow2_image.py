@@ -73,7 +73,7 @@ def check_qcow2(image: ImageBytes) -> BackingFile | None:
     if header.features & _EXTERNAL_DATA or _EXTENSION_EXTERNAL_DATA in extensions:
         name = extensions.get(_EXTENSION_EXTERNAL_DATA, b"").decode(errors="backslashreplace")
         raise image.refusal(
-            f"keeps its data in another file, '{name}', which an image may not choose",
+            f"keeps its data in another file, {name!r}, which an image may not choose",
             "Make it whole with 'qemu-img convert -O qcow2'.",
         )
     _require_data_inside(image, header)

@@ -108,7 +108,7 @@ def _check_descriptor(image: ImageBytes, header: _Header) -> None:
     kind = _setting(text, "createType")
     if kind not in _SINGLE_FILE_KINDS:
         raise image.refusal(
-            f"is a VMDK of the kind '{kind}', whose data may lie in other files",
+            f"is a VMDK of the kind {kind!r}, whose data may lie in other files",
             "Make it one file with 'qemu-img convert -O vmdk'.",
         )
     parent = _setting(text, "parentCID")

@@ -13,6 +13,8 @@ import pytest
 from ebsim.errors import MissingTool, SourceUnusable
 from ebsim.sources.disk_image import DiskImage
 from ebsim.sources.image_format import ImageFormat
+from ebsim.sources.nbd_export import NbdExport
+from ebsim.sources.nbd_protocol import NbdViolation
 from ebsim.sources.open_source import open_source
 from ebsim.sources.source import Extent
 from tests.sources.conftest import run
@@ -405,6 +407,26 @@ def test_a_child_that_dies_is_an_error_and_not_a_hang(qcow2: Path) -> None:
         os.kill(source.child_pid, signal.SIGKILL)
         with pytest.raises(SourceUnusable, match=r"byte 4096: qemu-nbd: .*connection"):
             source.read_into(memoryview(bytearray(512)), 4096)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), NbdViolation("a made-up one")])
+def test_a_connection_whose_answer_was_broken_off_is_not_used_again(
+    qcow2: Path, interruption: BaseException
+) -> None:
+    """What is left of the answer could pass for the next one; the others go on."""
+    export = NbdExport(
+        f"driver=qcow2,file.driver=file,file.filename={qcow2}".encode(),
+        location=str(qcow2),
+        connection_count=2,
+    )
+    buffer = memoryview(bytearray(512))
+    with closing(export):
+        with pytest.raises((KeyboardInterrupt, SourceUnusable)), export.client(0):
+            raise interruption
+        with export.client(0) as client:
+            client.read_into(buffer, 0)
+        with pytest.raises(SourceUnusable, match="connection"), export.client(0) as client:
+            client.read_into(buffer, 0)
 
 
 def test_the_child_ends_when_we_are_killed(qcow2: Path) -> None:
