@@ -225,11 +225,10 @@ class LeafScanner:
     ) -> None:
         """Store a block whose fingerprint says that it changed, or that has none to compare."""
         digest = block_digest(block)
-        if base.bitmap >> slot & 1:
-            if digest == base_leaf.entry(slot)[0]:
-                if base.numbers[slot] in self._settings.damaged:
-                    self._heal(slot, block, base_leaf, found)
-                return
+        if base.bitmap >> slot & 1 and digest == base_leaf.entry(slot)[0]:
+            if base.numbers[slot] in self._settings.damaged:
+                self._heal(slot, block, base_leaf, found)
+            return
         self._writer.put_block(digest, block)
         found.changes[slot] = (digest, self._settings.generation)
         found.changed_block_count += 1

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from ebsim.catalog.manifest import manifest_name, write_manifest
 from ebsim.catalog.records import find_snapshot, find_volume, remove_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.chunk_index import find_packs
 from ebsim.chunkstore.reclaim import session_of
 from ebsim.chunkstore.rows import decode_pack
@@ -107,19 +108,34 @@ def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
     snapshot = region.metadata.read(lambda reader: find_snapshot(reader, snapshot_id))
     if snapshot is None:
         region.backend.delete(manifest_name(snapshot_id))
+        drop_all_holds(region, snapshot_id)
     elif snapshot.state is SnapshotState.COMPLETED:
-        settle_completed(region, snapshot)
+        write_current_manifest(region, snapshot_id)
+        drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
     else:
         _interrupt(region, snapshot)
     region.metadata.run(lambda txn: forget_snapshot(txn, session_id, snapshot_id))
 
 
-def settle_completed(region: Region, snapshot: Snapshot) -> None:
-    """Write the manifest as the metadata has it, and keep no hold but the root's."""
-    volume = region.metadata.read(lambda reader: find_volume(reader, snapshot.volume_id))
-    if volume is not None:
-        write_manifest(region.backend, snapshot, volume)
-    drop_all_holds(region, snapshot.snapshot_id, keep=root_holder(snapshot.snapshot_id))
+def write_current_manifest(region: Region, snapshot_id: SnapshotId) -> None:
+    """Make the manifest what the metadata says, whoever changes that meanwhile.
+
+    What was written is compared with the metadata again: of two processes that tag a
+    snapshot at once the later row wins, and one that is deleted leaves no manifest.
+    """
+
+    def look(reader: Reader) -> tuple[Snapshot, Volume] | None:
+        snapshot = find_snapshot(reader, snapshot_id)
+        volume = find_volume(reader, snapshot.volume_id) if snapshot else None
+        return (snapshot, volume) if snapshot and volume else None
+
+    written = None
+    while (current := region.metadata.read(look)) != written:
+        if current is None:
+            region.backend.delete(manifest_name(snapshot_id))
+        else:
+            write_manifest(region.backend, *current)
+        written = current
 
 
 def _interrupt(region: Region, snapshot: Snapshot) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ebsim.catalog.records import get_snapshot, put_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
-from ebsim.engine.recovery import forget_snapshot, note_snapshot, settle_completed
+from ebsim.engine.recovery import forget_snapshot, note_snapshot, write_current_manifest
 from ebsim.engine.region import Region
 from ebsim.errors import InvalidRequest
 from ebsim.metadata.transactions import Transaction
@@ -82,7 +82,7 @@ def _change_tags(
 
         snapshot = region.metadata.run(put)
         if snapshot.state is SnapshotState.COMPLETED:
-            settle_completed(region, snapshot)
+            write_current_manifest(region, snapshot.snapshot_id)
         region.metadata.run(
             lambda txn: forget_snapshot(txn, session.session_id, snapshot.snapshot_id)
         )

@@ -1,0 +1,96 @@
+"""Filters: which snapshots a listing shows.
+
+Names and wildcards are those of DescribeSnapshots: ``*`` is any run of characters, ``?``
+any one, ``\\`` takes the next character as it is.  The values of one filter are
+alternatives; all filters must fit.
+
+Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSnapshots.html
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.clock import to_iso8601
+from ebsim.errors import InvalidRequest
+
+
+class Filter(NamedTuple):
+    """One filter: its name and the values of which one must fit."""
+
+    name: str
+    values: Sequence[str]
+
+
+def progress_of(snapshot: Snapshot) -> str:
+    """``Progress`` as EBS reports it."""
+    return "100%" if snapshot.state is SnapshotState.COMPLETED else "0%"
+
+
+_FIELDS: dict[str, Callable[[Snapshot], Sequence[str]]] = {
+    "description": lambda s: [s.description],
+    "encrypted": lambda _: ["false"],
+    "owner-id": lambda s: [s.owner_id],
+    "progress": lambda s: [progress_of(s)],
+    "snapshot-id": lambda s: [s.snapshot_id],
+    "start-time": lambda s: [to_iso8601(s.start_time_ns)],
+    "status": lambda s: [s.state],
+    "storage-tier": lambda _: ["standard"],
+    "tag-key": lambda s: list(s.tags),
+    "tag-value": lambda s: list(s.tags.values()),
+    "volume-id": lambda s: [s.volume_id],
+    "volume-size": lambda s: [str(s.volume_size_gib)],
+}
+
+FILTER_NAMES = (*sorted(_FIELDS), "tag:KEY")
+
+
+def check_filters(filters: Sequence[Filter]) -> None:
+    """Refuse filters that DescribeSnapshots has not, and any without a value.
+
+    Raises:
+        InvalidRequest: naming the filter.
+    """
+    for name, values in filters:
+        if name not in _FIELDS and not (name.startswith("tag:") and len(name) > len("tag:")):
+            raise InvalidRequest(
+                f"The filter '{name}' is invalid. Filters are: {', '.join(FILTER_NAMES)}."
+            )
+        if not values:
+            raise InvalidRequest(f"The filter '{name}' has no values. Give at least one.")
+
+
+def fits(snapshot: Snapshot, filters: Sequence[Filter]) -> bool:
+    """Whether *snapshot* is one that all *filters* let through."""
+    return all(_fits_one(snapshot, item) for item in filters)
+
+
+def _fits_one(snapshot: Snapshot, item: Filter) -> bool:
+    if item.name.startswith("tag:"):
+        value = snapshot.tags.get(item.name.removeprefix("tag:"))
+        found: Sequence[str] = [] if value is None else [value]
+    else:
+        found = _FIELDS[item.name](snapshot)
+    return any(_pattern(wanted).fullmatch(text) for wanted in item.values for text in found)
+
+
+@lru_cache(256)
+def _pattern(wanted: str) -> re.Pattern[str]:
+    """*wanted*, with its wildcards, as a regular expression that cannot run away."""
+    parts = []
+    literal = False
+    for character in wanted:
+        if literal or character not in "*?\\":
+            parts.append(re.escape(character))
+            literal = False
+        elif character == "\\":
+            literal = True
+        elif character == "?":
+            parts.append(".")
+        elif not parts or parts[-1] != ".*":
+            parts.append(".*")
+    if literal:
+        parts.append(re.escape("\\"))
+    return re.compile("".join(parts), re.DOTALL)
