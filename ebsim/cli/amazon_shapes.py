@@ -10,7 +10,8 @@ Source:
 
 from collections.abc import Mapping
 
-from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.snapshot import Snapshot
+from ebsim.catalog.snapshot_filter import progress_of
 from ebsim.catalog.volume import Volume
 from ebsim.cli.output import Column
 from ebsim.clock import to_iso8601
@@ -47,7 +48,7 @@ def snapshot_document(snapshot: Snapshot) -> Document:
         "State": snapshot.state.value,
         "StateMessage": snapshot.state_message,
         "StartTime": to_iso8601(snapshot.start_time_ns),
-        "Progress": progress_text(snapshot),
+        "Progress": progress_of(snapshot),
         "OwnerId": snapshot.owner_id,
         "Description": snapshot.description,
         "VolumeSize": snapshot.volume_size_gib,
@@ -77,17 +78,12 @@ def snapshot_row(snapshot: Snapshot) -> list[str]:
         snapshot.volume_id,
         to_iso8601(snapshot.start_time_ns),
         snapshot.state.value,
-        progress_text(snapshot),
+        progress_of(snapshot),
         format_size(snapshot.size_bytes),
         format_size(snapshot.stored_bytes),
         snapshot.parent_id or "",
         snapshot.description,
     ]
-
-
-def progress_text(snapshot: Snapshot) -> str:
-    """``100%`` for a whole snapshot; nothing, as Amazon has it, while nobody can say."""
-    return "100%" if snapshot.state is SnapshotState.COMPLETED else ""
 
 
 def volume_document(volume: Volume) -> Document:

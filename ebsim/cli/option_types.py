@@ -1,19 +1,14 @@
 """The forms in which options are written: tags, sizes, filters, shares."""
 
 import csv
-from typing import NamedTuple, NoReturn
+import re
+from typing import NoReturn
 
 import click
 
+from ebsim.catalog.snapshot_filter import Filter
 from ebsim.errors import InvalidRequest
 from ebsim.units import parse_size
-
-
-class Filter(NamedTuple):
-    """Keep what has one of *values* under *name*."""
-
-    name: str
-    values: tuple[str, ...]
 
 
 class TagType(click.ParamType[tuple[str, str]]):
@@ -101,6 +96,11 @@ class ShareType(click.ParamType[float]):
                 f"'{text}' is not a share. Write a percentage above 0%, such as 5%.", param, ctx
             )
         return share
+
+
+def exactly(name: str, value: str) -> Filter:
+    """The filter that lets *value* through and nothing else, whatever characters it has."""
+    return Filter(name, (re.sub(r"([*?\\])", r"\\\1", value),))
 
 
 def tags_by_key(

@@ -6,7 +6,7 @@ free text last.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import click
@@ -24,6 +24,29 @@ class Column(NamedTuple):
 def print_json(document: Mapping[str, object]) -> None:
     """Print *document*, its names and shapes as Amazon has them, on standard output."""
     click.echo(json.dumps(document, indent=2))
+
+
+def print_json_stream(
+    head: Mapping[str, object], name: str, items: Iterable[Mapping[str, object]]
+) -> None:
+    """Print an object of *head* and, under *name*, the list of *items*, one at a time."""
+    click.echo("{")
+    for member, value in head.items():
+        click.echo(f"  {json.dumps(member)}: {json.dumps(value)},")
+    click.echo(f"  {json.dumps(name)}: [", nl=False)
+    separator = "\n    "
+    for item in items:
+        click.echo(separator + json.dumps(item), nl=False)
+        separator = ",\n    "
+    click.echo("]\n}" if separator[0] == "\n" else "\n  ]\n}")
+
+
+def print_stream(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print *rows* as they come, however many: numbers in columns of 20, nothing else known."""
+    widths = [max(20, len(column.header)) for column in columns]
+    click.secho(_line(columns, [column.header for column in columns], widths), bold=True)
+    for row in rows:
+        click.echo(_line(columns, row, widths))
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:

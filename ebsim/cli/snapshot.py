@@ -4,12 +4,17 @@ from collections.abc import Mapping
 
 import click
 
+from ebsim.catalog.snapshot_filter import Filter
+from ebsim.cli.deleted_snapshots import delete_and_print, print_plan
+from ebsim.cli.listed_snapshots import print_differences, print_snapshot, print_snapshots
 from ebsim.cli.opened_region import opened_region
-from ebsim.cli.option_types import Filter, FilterType, SizeType, TagType, tags_by_key
+from ebsim.cli.option_types import FilterType, SizeType, TagType, exactly, tags_by_key
 from ebsim.cli.settings import Settings
 from ebsim.cli.taken_snapshots import report, take_snapshots
 from ebsim.cli.unbuilt import refuse
 from ebsim.engine.create_snapshot import SnapshotOptions
+from ebsim.engine.delete_snapshot import plan_deletion_of
+from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
 from ebsim.engine.tags import tag_snapshot, untag_snapshot
 
 STATES = ("pending", "completed", "error")
@@ -84,7 +89,7 @@ def create(
     take_snapshots(settings, sources, options, stream_volume_id=volume_id)
 
 
-@snapshot.command("ls")
+@snapshot.command()
 @click.option("--volume", "volume_ids", multiple=True, metavar="ID", help="Of this volume.")
 @click.option("--state", type=click.Choice(STATES), help="In this state.")
 @click.option("--tag", "tags", type=TagType(), multiple=True, help="With this tag.")
@@ -99,7 +104,7 @@ def create(
     "--unique", is_flag=True, help="Add what only this snapshot needs, and what it shares."
 )
 @click.pass_obj
-def list_snapshots(
+def ls(
     settings: Settings,
     *,
     volume_ids: tuple[str, ...],
@@ -115,7 +120,13 @@ def list_snapshots(
         ebsim snapshot ls --unique
         ebsim snapshot ls --filter "Name=tag:env,Values=test,prod"
     """
-    refuse(settings, volume_ids, state, tags, filters, unique)
+    asked = [*filters, *(exactly(f"tag:{key}", value) for key, value in tags)]
+    if volume_ids:
+        asked.append(Filter("volume-id", volume_ids))
+    if state is not None:
+        asked.append(exactly("status", state))
+    with opened_region(settings) as region:
+        print_snapshots(settings, region, list_snapshots(region, asked).snapshots, unique=unique)
 
 
 @snapshot.command()
@@ -130,7 +141,8 @@ def show(settings: Settings, *, snapshot_id: str) -> None:
     Example:
         ebsim snapshot show snap-0a1b2c
     """
-    refuse(settings, snapshot_id)
+    with opened_region(settings) as region:
+        print_snapshot(settings, region, show_snapshot(region, snapshot_id))
 
 
 @snapshot.command()
@@ -145,7 +157,8 @@ def diff(settings: Settings, *, first_id: str, second_id: str, blocks: bool) -> 
     Example:
         ebsim snapshot diff snap-0a1b2c snap-0d4e5f
     """
-    refuse(settings, first_id, second_id, blocks)
+    with opened_region(settings) as region:
+        print_differences(settings, region, first_id, second_id, by_block=blocks)
 
 
 @snapshot.command()
@@ -193,7 +206,11 @@ def rm(settings: Settings, *, snapshot_ids: tuple[str, ...], dry_run: bool) -> N
     Example:
         ebsim snapshot rm snap-0a1b2c --dry-run
     """
-    refuse(settings, snapshot_ids, dry_run)
+    with opened_region(settings) as region:
+        if dry_run:
+            print_plan(settings, plan_deletion_of(region, snapshot_ids))
+        else:
+            delete_and_print(settings, region, snapshot_ids)
 
 
 @snapshot.command()

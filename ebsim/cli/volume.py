@@ -2,8 +2,11 @@
 
 import click
 
+from ebsim.cli.amazon_shapes import VOLUME_COLUMNS, volume_document, volume_row
+from ebsim.cli.opened_region import opened_region
+from ebsim.cli.output import print_json, print_table
 from ebsim.cli.settings import Settings
-from ebsim.cli.unbuilt import refuse
+from ebsim.engine.list_snapshots import list_volumes
 
 
 @click.group()
@@ -11,13 +14,18 @@ def volume() -> None:
     """See which disks have snapshots."""
 
 
-@volume.command("ls")
+@volume.command()
 @click.pass_obj
-def list_volumes(settings: Settings) -> None:
+def ls(settings: Settings) -> None:
     """List source volumes and where they come from.
 
     \b
     Example:
         ebsim volume ls
     """
-    refuse(settings)
+    with opened_region(settings) as region:
+        volumes = list_volumes(region)
+    if settings.wants_json:
+        print_json({"Volumes": [volume_document(volume) for volume in volumes]})
+    else:
+        print_table(VOLUME_COLUMNS, [volume_row(volume) for volume in volumes])

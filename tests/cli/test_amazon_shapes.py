@@ -83,7 +83,7 @@ def test_a_completed_snapshot_has_amazon_s_members_then_ours() -> None:
 def test_a_pending_snapshot_leaves_out_what_is_not_known() -> None:
     document = snapshot_document(pending())
     assert {"CompletionTime", "ParentSnapshotId", "StateMessage"} & document.keys() == set()
-    assert (document["State"], document["Progress"]) == ("pending", "")
+    assert (document["State"], document["Progress"]) == ("pending", "0%")
 
 
 def test_a_disk_a_few_bytes_over_a_gib_is_two_gib_to_amazon_and_exact_to_us() -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebsim.cli.option_types import Filter, FilterType, ShareType, SizeType, TagType
+from ebsim.catalog.snapshot_filter import Filter
+from ebsim.cli.option_types import FilterType, ShareType, SizeType, TagType, exactly
 
 keys = st.text(min_size=1).filter(lambda text: "=" not in text)
 
@@ -74,3 +75,7 @@ def test_what_is_no_share_is_refused(text: str) -> None:
 def test_a_value_that_was_read_already_is_kept(kind: click.ParamType, value: object) -> None:
     """Click converts defaults, and may convert a value twice."""
     assert converted(kind, value) == value
+
+
+def test_an_exact_filter_takes_wildcards_as_they_are() -> None:
+    assert exactly("tag:a", "50%*?\\") == Filter("tag:a", ("50%\\*\\?\\\\",))

@@ -36,7 +36,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 """What each package may import beside itself and the ground."""
 
 NAMED_BY_CLI = frozenset(
-    {"ebsim.catalog.snapshot", "ebsim.catalog.volume", "ebsim.sources.standard_input"}
+    {
+        "ebsim.catalog.snapshot",
+        "ebsim.catalog.snapshot_filter",
+        "ebsim.catalog.volume",
+        "ebsim.sources.standard_input",
+    }
 )
 """Modules below the engine that ``cli`` may import: what verbs take from it and give to it."""
 

@@ -1,0 +1,59 @@
+"""``snapshot rm``: what a deletion frees, beforehand and afterwards."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import click
+
+from ebsim.catalog.snapshot import Snapshot
+from ebsim.cli.messages import say
+from ebsim.cli.output import print_fields, print_json
+from ebsim.cli.settings import Settings
+from ebsim.engine.delete_snapshot import delete_snapshots
+from ebsim.engine.region import Region
+from ebsim.units import format_size
+
+
+class Freed(Protocol):
+    """What a plan and a deletion both tell."""
+
+    @property
+    def chunk_count(self) -> int: ...
+
+    @property
+    def freed_bytes(self) -> int: ...
+
+
+def print_plan(settings: Settings, plan: Freed) -> None:
+    """Print what a deletion would free."""
+    if settings.wants_json:
+        print_json(
+            {"DryRun": True, "FreedBytes": plan.freed_bytes, "ChunkCount": plan.chunk_count}
+        )
+    else:
+        print_fields(
+            {"would free": format_size(plan.freed_bytes), "chunks": str(plan.chunk_count)}
+        )
+
+
+def delete_and_print(settings: Settings, region: Region, names: Sequence[str]) -> None:
+    """Delete snapshots, print each as soon as it is gone, and what that freed."""
+    deleted: dict[str, None] = {}
+
+    def acknowledge(snapshot: Snapshot) -> None:
+        # On a full disk the engine may begin again and tell of one twice.
+        if snapshot.snapshot_id not in deleted and not settings.wants_json:
+            click.echo(snapshot.snapshot_id)
+        deleted[snapshot.snapshot_id] = None
+
+    freed = delete_snapshots(region, names, acknowledge)
+    if settings.wants_json:
+        print_json(
+            {
+                "Snapshots": [{"SnapshotId": snapshot_id} for snapshot_id in deleted],
+                "FreedBytes": freed.freed_bytes,
+                "ChunkCount": freed.chunk_count,
+            }
+        )
+    elif not settings.is_quiet:
+        say(f"freed {format_size(freed.freed_bytes)}, {freed.chunk_count} chunks")
