@@ -7,6 +7,8 @@ there unnoticed.
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -31,3 +33,10 @@ def lacking(reason: str) -> NoReturn:
     if os.environ.get("EBSIM_TEST_REQUIRE_TOOLS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def run(*command: str | Path) -> str:
+    """Run an outside program that must succeed; return what it printed."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout

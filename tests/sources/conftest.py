@@ -1,20 +1,13 @@
 """Disks to read: mounted file systems and loop devices, always taken down again."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.tools import require_root, require_tool
-
-
-def run(*command: str | Path) -> str:
-    """Run an outside program that must succeed; return what it printed."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
+from tests.sources.images import convert, make_disk
+from tests.tools import require_root, require_tool, run
 
 
 def loop_device(stack: ExitStack, image: Path) -> Path:
@@ -57,3 +50,20 @@ def cloning_folder(request: pytest.FixtureRequest, tmp_path: Path, stack: ExitSt
         file.truncate(400 << 20)  # xfs takes no less than 300 MiB
     run(make, "-q", image)
     return mount(stack, loop_device(stack, image), tmp_path / "mounted")
+
+
+@pytest.fixture
+def qemu() -> None:
+    """Skip the test unless qemu's tools for images are there."""
+    for program in ("qemu-img", "qemu-nbd", "qemu-io"):
+        require_tool(program, package="qemu-utils")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    return make_disk(tmp_path / "disk.raw")
+
+
+@pytest.fixture
+def qcow2(tmp_path: Path, disk: Path) -> Path:
+    return convert(disk, tmp_path / "disk.qcow2", "qcow2")

@@ -4,10 +4,30 @@ import random
 from pathlib import Path
 
 from ebsim.sources.source import Source
-from tests.sources.conftest import run
+from tests.tools import run
 
 KIB = 1 << 10
 MIB = 1 << 20
+
+# What qemu-img makes: its driver, the extension, its options.
+VARIANTS = [
+    ("qcow2", "qcow2", ""),
+    ("qcow2", "qcow2", "compat=0.10"),
+    ("qcow2", "qcow2", "cluster_size=512"),
+    ("qcow2", "qcow2", "cluster_size=2M"),
+    ("qcow2", "qcow2", "extended_l2=on,cluster_size=128k"),
+    ("qcow2", "qcow2", "preallocation=metadata"),
+    ("qcow2", "qcow2", "preallocation=full"),
+    ("qcow2", "qcow2", "compression_type=zstd"),
+    ("vmdk", "vmdk", ""),
+    ("vmdk", "vmdk", "subformat=streamOptimized"),
+    ("vpc", "vhd", "force_size=on"),
+    ("vpc", "vhd", "force_size=on,subformat=fixed"),
+    ("vhdx", "vhdx", ""),
+    ("vhdx", "vhdx", "subformat=fixed"),
+    ("vdi", "vdi", ""),
+    ("vdi", "vdi", "static=on"),
+]
 
 
 def make_disk(path: Path, size_bytes: int = 24 * MIB, seed: int = 3) -> Path:

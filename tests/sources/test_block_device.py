@@ -10,8 +10,8 @@ from ebsim.errors import SourceUnusable
 from ebsim.sources.block_device import BlockDevice
 from ebsim.sources.mounts import Mount, caution_for_file, parse_mountinfo
 from ebsim.sources.source import Extent
-from tests.sources.conftest import mount, run
-from tests.tools import require_tool
+from tests.sources.conftest import mount
+from tests.tools import require_tool, run
 
 Attach = Callable[[Path], Path]
 MIB = 1 << 20

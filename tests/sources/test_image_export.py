@@ -8,19 +8,10 @@ from ebsim.errors import MissingTool, TargetUnusable
 from ebsim.sources.image_export import export_image
 from ebsim.sources.image_format import ImageFormat
 from ebsim.sources.open_source import open_source
-from tests.sources.conftest import run
-from tests.sources.images import KIB, MIB, make_disk, read_whole
-from tests.tools import require_root, require_tool
+from tests.sources.images import KIB, MIB, read_whole
+from tests.tools import require_root, run
 
-
-@pytest.fixture(autouse=True)
-def _tools() -> None:
-    require_tool("qemu-img", package="qemu-utils")
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Path:
-    return make_disk(tmp_path / "disk.raw")
+pytestmark = pytest.mark.usefixtures("qemu")
 
 
 @pytest.mark.parametrize("image_format", list(ImageFormat))

@@ -9,9 +9,8 @@ from ebsim.sources.block_device import BlockDevice
 from ebsim.sources.open_source import open_source
 from ebsim.sources.raw_file import RawFile
 from ebsim.sources.source import SIZE_BYTES_MAX
-from tests.sources.conftest import run
 from tests.sources.images import MIB, convert, make_disk
-from tests.tools import require_tool
+from tests.tools import require_tool, run
 
 Attach = Callable[[Path], Path]
 
