@@ -1,9 +1,16 @@
 """``ebsim restore``: a snapshot back to a file, a device or standard output."""
 
+import sys
+
 import click
 
+from ebsim.cli.messages import say
+from ebsim.cli.opened_region import opened_region
+from ebsim.cli.output import print_json
 from ebsim.cli.settings import Settings
-from ebsim.cli.unbuilt import refuse
+from ebsim.engine.restore_snapshot import restore_snapshot, stream_snapshot
+from ebsim.errors import TargetUnusable
+from ebsim.units import format_size
 
 
 @click.command()
@@ -27,4 +34,32 @@ def restore(
     """
     if verify and target == "-":
         raise click.UsageError("--verify reads TARGET back, which standard output cannot do.")
-    refuse(settings, snapshot_id, force)
+    if target == "-" and sys.stdout.isatty():
+        raise TargetUnusable(
+            "standard output is a terminal, not a place for a disk. Nothing was written. "
+            "Name a file, or pipe it on: ebsim restore SNAP - | gzip > disk.img.gz"
+        )
+    with opened_region(settings) as region, settings.watching() as progress:
+        if target == "-":
+            # Buffered on purpose: an unbuffered write may stop short.
+            restored = stream_snapshot(region, snapshot_id, sys.stdout.buffer, progress=progress)
+        else:
+            restored = restore_snapshot(
+                region, snapshot_id, target, force=force, verify=verify, progress=progress
+            )
+    if settings.wants_json and target != "-":
+        print_json(
+            {
+                "SnapshotId": restored.snapshot.snapshot_id,
+                "Target": target,
+                "SizeBytes": restored.size_bytes,
+                "DataBytes": restored.data_bytes,
+                "Verified": verify,
+            }
+        )
+    elif not settings.is_quiet:
+        verified = ", read back and verified" if verify else ""
+        say(
+            f"{target}: {format_size(restored.size_bytes)}, "
+            f"{format_size(restored.data_bytes)} of it data{verified}"
+        )

@@ -11,7 +11,7 @@ from ebsim.cli.opened_region import opened_region
 from ebsim.cli.option_types import FilterType, SizeType, TagType, exactly, tags_by_key
 from ebsim.cli.settings import Settings
 from ebsim.cli.taken_snapshots import report, take_snapshots
-from ebsim.cli.unbuilt import refuse
+from ebsim.cli.verified_snapshots import verify_and_print
 from ebsim.engine.create_snapshot import SnapshotOptions
 from ebsim.engine.delete_snapshot import plan_deletion_of
 from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
@@ -223,4 +223,5 @@ def verify(settings: Settings, *, snapshot_ids: tuple[str, ...]) -> None:
     Example:
         ebsim snapshot verify snap-0a1b2c
     """
-    refuse(settings, snapshot_ids)
+    with opened_region(settings) as region:
+        verify_and_print(settings, region, snapshot_ids)

@@ -1,0 +1,56 @@
+"""``snapshot verify``: which blocks are damaged, snapshot by snapshot."""
+
+from collections.abc import Sequence
+
+import click
+
+from ebsim.cli.messages import printable
+from ebsim.cli.output import print_json
+from ebsim.cli.settings import Settings
+from ebsim.engine.list_snapshots import show_snapshot
+from ebsim.engine.region import Region
+from ebsim.engine.restore_snapshot import VerifyReport, verify_snapshot
+from ebsim.errors import IntegrityError
+
+
+def verify_and_print(settings: Settings, region: Region, names: Sequence[str]) -> None:
+    """Verify each snapshot and print what was found.
+
+    Raises:
+        IntegrityError: a snapshot is damaged; all of them were looked at and printed.
+    """
+    # A name that is wrong is told before hours of reading.
+    snapshots = [show_snapshot(region, name) for name in names]
+    reports: list[VerifyReport] = []
+    for snapshot in snapshots:
+        with settings.watching() as progress:
+            report = verify_snapshot(region, snapshot.snapshot_id, progress=progress)
+        reports.append(report)
+        if not settings.wants_json:
+            _print_report(report)
+    if settings.wants_json:
+        print_json({"Snapshots": [_document(report) for report in reports]})
+    damaged = [report.snapshot.snapshot_id for report in reports if report.damaged_count]
+    if damaged:
+        raise IntegrityError(
+            f"{len(damaged)} of {len(reports)} snapshots are damaged: {', '.join(damaged)}. "
+            "Nothing was changed. Run 'ebsim store check --read-data --repair'."
+        )
+
+
+def _print_report(report: VerifyReport) -> None:
+    state = f"{report.damaged_count} damaged" if report.damaged_count else "whole"
+    click.echo(f"{report.snapshot.snapshot_id}  {report.block_count} blocks  {state}")
+    for block_index, reason in report.damaged:
+        click.echo(f"  block {block_index}: {printable(reason)}")
+
+
+def _document(report: VerifyReport) -> dict[str, object]:
+    return {
+        "SnapshotId": report.snapshot.snapshot_id,
+        "BlockCount": report.block_count,
+        "DamagedBlockCount": report.damaged_count,
+        "DamagedBlocks": [
+            {"BlockIndex": block_index, "Reason": reason} for block_index, reason in report.damaged
+        ],
+    }
