@@ -173,6 +173,7 @@ def test_a_vdi_with_a_parent_is_refused(tmp_path: Path, disk: Path) -> None:
         open_source(str(patched(image, {440: b"\x01"})))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("driver", "extension", "options"), VARIANTS)
 def test_an_image_cut_off_anywhere_is_refused_or_whole(
     tmp_path: Path, disk: Path, driver: str, extension: str, options: str

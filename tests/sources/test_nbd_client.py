@@ -267,6 +267,7 @@ def test_whatever_a_server_says_is_an_answer_or_an_error(noise: bytes) -> None:
 VALID = NEGOTIATION + data(100, b"contents", is_last=False) + chunk(0)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(
     at=st.integers(0, len(VALID) - 1),

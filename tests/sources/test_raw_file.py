@@ -40,6 +40,7 @@ def sparse(path: Path, size_bytes: int, pages: dict[int, bytes]) -> Path:
 pages = st.dictionaries(st.integers(0, 63), st.sampled_from([b"\0", b"a", b"b"]), max_size=12)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(written=pages, tail=st.integers(1, PAGE), start=st.integers(0, 65 * PAGE))
 def test_what_lies_outside_the_extents_is_zero_and_inside_is_the_file(
