@@ -66,7 +66,9 @@ class PackWriter:
         self._sealer = ThreadPoolExecutor(1, "seal")
         self._seals: list[Future[None]] = []
         self._open: _OpenPack | None = None
+        self._unsealed: dict[int, _OpenPack] = {}
         self._sealed_count = 0
+        self._failure: BaseException | None = None
         self.names: list[str] = []
         self.sizes: list[int] = []
 
@@ -79,7 +81,8 @@ class PackWriter:
         """Encode *chunk* and append its record.
 
         Raises:
-            StorageFull, StorageUnavailable: now, or while an earlier pack was sealed.
+            StorageFull, StorageUnavailable: now or before, in any thread, or while an
+                earlier pack was sealed.
         """
         codec, payload = encode(chunk, level)
         return self.append_encoded(
@@ -90,28 +93,49 @@ class PackWriter:
         """Append a record whose payload is encoded already; its offset is set here."""
         header = encode_header(record, payload)
         with self._lock:
-            pack = self._open
-            if pack is None or not pack.has_room(len(payload)):
-                pack = self._next_pack()
-            placed = record._replace(offset=pack.writer.append((header, payload)))
-            pack.records.append(placed)
-            pack.size_bytes = placed.stop
-            return Placed(pack.index, placed)
+            self._raise_failure()
+            try:
+                return self._append(record, header, payload)
+            except BaseException as error:
+                self._failure = error
+                raise
+
+    def _append(self, record: Record, header: bytes, payload: Buffer) -> Placed:
+        pack = self._open
+        if pack is None or not pack.has_room(len(payload)):
+            pack = self._next_pack()
+        placed = record._replace(offset=pack.writer.append((header, payload)))
+        pack.records.append(placed)
+        pack.size_bytes = placed.stop
+        return Placed(pack.index, placed)
 
     def flush(self) -> None:
-        """Return once every record appended so far is durable."""
+        """Return once every record appended so far is durable.
+
+        Raises:
+            StorageFull, StorageUnavailable: some of them never will be.
+        """
         with self._lock:
+            self._raise_failure()
             self._close_open()
             seals, self._seals = self._seals, []
         for seal in seals:
             seal.result()
+        self._raise_failure()
 
     def close(self) -> None:
         """Give up what is not sealed and end the sealing thread."""
         self._sealer.shutdown(wait=True, cancel_futures=True)
-        if self._open is not None:
-            self._open.writer.discard()
-            self._open = None
+        unsealed, self._unsealed = self._unsealed, {}
+        self._open = None
+        for pack in unsealed.values():
+            pack.writer.discard()
+
+    def _raise_failure(self) -> None:
+        # A pack that an append broke off in must take no more, and one appended to after
+        # a failed seal never becomes durable: whoever comes later is told of the first.
+        if self._failure is not None:
+            raise self._failure
 
     def _next_pack(self) -> _OpenPack:
         self._close_open()
@@ -119,6 +143,7 @@ class PackWriter:
             self._seals.pop(0).result()
         name = self._name_pack()
         pack = self._open = _OpenPack(len(self.names), name, self._backend.create(name))
+        self._unsealed[pack.index] = pack
         self.names.append(name)
         self.sizes.append(0)
         return pack
@@ -131,14 +156,14 @@ class PackWriter:
     def _seal(self, pack: _OpenPack) -> None:
         # A pack that failed must not be overtaken by a later one: what was appended in
         # order becomes durable in order, and sealed_count would otherwise lie.
-        if self._sealed_count != pack.index:
-            pack.writer.discard()
+        if self._failure is not None:
             return
         try:
             pack.writer.append((encode_footer(pack.records),))
             self.sizes[pack.index] = pack.writer.size_bytes
             pack.writer.seal()
-        except BaseException:
-            pack.writer.discard()
+        except BaseException as error:
+            self._failure = error
             raise
+        del self._unsealed[pack.index]
         self._sealed_count += 1
