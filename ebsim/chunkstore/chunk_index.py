@@ -30,14 +30,20 @@ NEXT_PACK_NUMBER = b"next_pack_number"
 
 
 def find_numbers(reader: Reader, digests: Iterable[Digest]) -> dict[Digest, int]:
-    """The chunk numbers of those *digests* that the store has."""
+    """The chunk numbers of those *digests* that the store has.
+
+    A digest whose number is free is one that the reclaimer could not read when it freed
+    the chunk: the store does not have it, and gives it a new number when it comes again.
+    """
     wanted = sorted(set(digests))
     rows = reader.get_many(Table.CHUNKS, wanted)
-    return {
+    numbers = {
         digest: decode_chunk_number(row)
         for digest, row in zip(wanted, rows, strict=True)
         if row is not None
     }
+    taken = find_locations(reader, numbers.values())
+    return {digest: number for digest, number in numbers.items() if number in taken}
 
 
 def find_locations(reader: Reader, numbers: Iterable[int]) -> dict[int, Location]:

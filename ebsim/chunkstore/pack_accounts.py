@@ -7,6 +7,7 @@ from ebsim.chunkstore.chunk_index import find_packs, set_packs
 from ebsim.chunkstore.dead_space import add_dead
 from ebsim.chunkstore.pack_format import HEADER_SIZE
 from ebsim.chunkstore.rows import DeadExtent, Location, PackRow
+from ebsim.errors import MetadataCorrupt
 from ebsim.metadata.transactions import Transaction
 
 
@@ -31,6 +32,9 @@ def retire(txn: Transaction, locations: Iterable[Location]) -> int:
     """Count the records at *locations* as dead; return their bytes.
 
     Records of packs that the store has lost are counted out of nothing.
+
+    Raises:
+        MetadataCorrupt: more would be dead than the pack has: its account has drifted.
     """
     dead: defaultdict[int, list[DeadExtent]] = defaultdict(list)
     for location in locations:
@@ -41,8 +45,15 @@ def retire(txn: Transaction, locations: Iterable[Location]) -> int:
     rows = find_packs(txn, dead)
     for pack_number, row in rows.items():
         size = sum(extent.stop - extent.start for extent in dead[pack_number])
+        count = len(dead[pack_number])
+        if row.live_bytes < size or row.live_count < count:
+            raise MetadataCorrupt(
+                where=f"the account of {row.name}",
+                found=f"{row.live_count} live records of {row.live_bytes} bytes, "
+                f"{count} of {size} bytes to retire",
+            )
         rows[pack_number] = row._replace(
-            live_bytes=row.live_bytes - size, live_count=row.live_count - len(dead[pack_number])
+            live_bytes=row.live_bytes - size, live_count=row.live_count - count
         )
     set_packs(txn, rows)
     known = [extent for pack_number in rows for extent in dead[pack_number]]

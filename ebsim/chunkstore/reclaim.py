@@ -35,7 +35,8 @@ from ebsim.units import KIB
 
 # A node can have 128 children: this bounds a transaction at 32 768 counts.
 _CHUNKS_PER_STEP = 256
-_HOLE_SIZE_MIN = 64 * KIB
+_PACKS_PER_STEP = 256
+HOLE_SIZE_MIN = 64 * KIB
 _PAGE_SIZE = 4 * KIB
 
 
@@ -70,6 +71,24 @@ class Reclaimer:
         self._give_back(touched, done)
         return done
 
+    def sweep(self) -> Reclaimed:
+        """Empty the queue, then look at every pack for what others left undone.
+
+        A process that died after its transaction leaves dead extents unpunched, and a pack
+        that emptied while its writer was at work is nobody's to delete.
+        """
+        done = self.run()
+        after = 0
+        while True:
+            rows = self._metadata.read(
+                lambda reader: reader.scan(Table.PACKS, pack_key(after), limit=_PACKS_PER_STEP)  # noqa: B023 (called at once)
+            )
+            numbers = [int.from_bytes(key, "big") for key, _ in rows]
+            self._give_back(numbers, done)
+            if len(rows) < _PACKS_PER_STEP:
+                return done
+            after = numbers[-1] + 1
+
     def _step(self, done: Reclaimed, touched: set[int]) -> bool:
         """Free some chunks of the queue; return whether there were any."""
         numbers = self._metadata.read(_queued)
@@ -77,7 +96,7 @@ class Reclaimer:
             return False
         locations = self._metadata.read(lambda reader: find_locations(reader, numbers))
         digests = self._digests(locations)
-        freed = self._metadata.run(lambda txn: _free(txn, numbers, digests))
+        freed = self._metadata.run(lambda txn: _free(txn, numbers, locations, digests))
         done.chunk_count += freed.chunk_count
         done.node_count += freed.node_count
         done.freed_bytes += freed.freed_bytes
@@ -88,7 +107,7 @@ class Reclaimer:
         """The digests of chunk numbers, from their records' headers.
 
         One that cannot be read is left out: its row in the index then stays, points at a
-        free number, counts as absent, and ``check`` removes it.
+        free number, counts as absent (``find_numbers``), and ``check`` removes it.
         """
         packs = {location.pack_number for location in locations.values()}
         rows = self._metadata.read(lambda reader: find_packs(reader, packs))
@@ -132,7 +151,7 @@ class Reclaimer:
 
     def _punch(self, pack_number: int, name: str) -> int:
         extents = self._metadata.read(lambda reader: dead_extents(reader, pack_number))
-        punched = [e for e in extents if not e.punched and _hole_size(e) >= _HOLE_SIZE_MIN]
+        punched = worth_punching(extents)
         given_back = sum(
             self._backend.punch(name, extent.start, extent.stop - extent.start)
             for extent in punched
@@ -152,7 +171,12 @@ def _queued(reader: Reader) -> list[int]:
     return [int.from_bytes(key, "big") for key, _ in rows]
 
 
-def _hole_size(extent: DeadExtent) -> int:
+def worth_punching(extents: Iterable[DeadExtent]) -> list[DeadExtent]:
+    """Those of *extents* that a punch would give enough back for, and were not punched."""
+    return [e for e in extents if not e.punched and hole_size(e) >= HOLE_SIZE_MIN]
+
+
+def hole_size(extent: DeadExtent) -> int:
     """The whole pages inside *extent*, in bytes."""
     start = -(-extent.start // _PAGE_SIZE) * _PAGE_SIZE
     return extent.stop // _PAGE_SIZE * _PAGE_SIZE - start
@@ -166,16 +190,27 @@ def _mark_punched(txn: Transaction, extents: Iterable[DeadExtent]) -> None:
             txn.put_many(Table.DEAD, [encode_dead(extent._replace(punched=True))])
 
 
-def _free(txn: Transaction, queued: Iterable[int], digests: Mapping[int, Digest]) -> Reclaimed:
-    """Take *queued* out of the queue, and free those that nothing references."""
+def _free(
+    txn: Transaction,
+    queued: Iterable[int],
+    seen: Mapping[int, Location],
+    digests: Mapping[int, Digest],
+) -> Reclaimed:
+    """Take *queued* out of the queue, and free those that nothing references.
+
+    One whose record is no longer where it was *seen* stays for the next step: it was
+    moved, and its digest may not have been read.
+    """
     waiting = [
         int.from_bytes(key, "big")
         for key, row in _rows(txn, Table.RECLAIM, queued)
         if row is not None
     ]
-    txn.delete_many(Table.RECLAIM, [number_key(number) for number in waiting])
     counts = get_counts(txn, waiting)
-    locations = find_locations(txn, [number for number in waiting if counts[number] == 0])
+    found = find_locations(txn, [number for number in waiting if counts[number] == 0])
+    moved = {number for number, location in found.items() if location != seen.get(number)}
+    txn.delete_many(Table.RECLAIM, [number_key(n) for n in waiting if n not in moved])
+    locations = {number: at for number, at in found.items() if number not in moved}
     numbers = sorted(locations)
     _forget_digests(txn, {n: digests[n] for n in numbers if n in digests})
     nodes = _forget_nodes(txn, numbers)

@@ -164,7 +164,8 @@ class Holder(NamedTuple):
     """Who holds a reference on a node from outside the trees, and for what.
 
     A snapshot holds its root; one being taken, each finished subtree; a reader at work,
-    the root that it reads.  *level* and *place* (its index on that level) place it in the holder's map.
+    the root that it reads.  *level* and *place*, its index on that level, say where in the
+    holder's map it is.
     """
 
     owner: str

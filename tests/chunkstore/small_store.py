@@ -176,8 +176,7 @@ class SmallStore:
 def put_leaf(writer: ChunkWriter, owner: str, blocks: Sequence[bytes], place: int = 0) -> Digest:
     """Put a leaf of *blocks* without flushing; return its digest."""
     node = leaf_node(Holder(owner, 0, place), blocks)
-    for block in blocks:
-        writer.put_block(block_digest(block), block)
+    writer.put_blocks([(block_digest(block), block) for block in blocks])
     writer.put_node(node)
     return node.digest
 
