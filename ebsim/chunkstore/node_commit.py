@@ -11,12 +11,13 @@ transaction, after the packs that hold the records are durable.  So:
    already takes a hold and none of its children.
 5. When an inner node is committed, its edges take over the holds that its owner had on
    its children: no count changes for that.
+6. No edge leads to a chunk that is gone.
 """
 
-from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ebsim.chunkstore.chunk_index import (
     NEXT_CHUNK_NUMBER,
@@ -42,8 +43,12 @@ from ebsim.chunkstore.rows import (
     encode_node_row,
     number_key,
 )
+from ebsim.errors import Conflict
 from ebsim.ids import Digest
 from ebsim.metadata.transactions import Reader, Row, Table, Transaction
+
+if TYPE_CHECKING:
+    from array import array
 
 
 class ChunksFreed(Exception):
@@ -123,6 +128,7 @@ def commit_nodes(
 
     Raises:
         ChunksFreed: a chunk is neither in the index nor placed.
+        Conflict: a child known by number alone is gone.
     """
     wanted = {node.digest for node in nodes}
     for node in nodes:
@@ -146,9 +152,10 @@ def commit_nodes(
     useful = fresh_numbers | healed
     done = Committed(chunk_count=len(fresh))
     useless = written_again.keys() - healed.keys()
-    _register(txn, useful, useless, placed, packs, done)
+    register_records(txn, useful, useless, placed, packs, done)
     txn.delete_many(Table.DAMAGED, sorted(number_key(number) for number in healed.values()))
-    _refer(txn, nodes, numbers, stored_nodes)
+    revived = _refer(txn, nodes, numbers, stored_nodes)
+    _refuse_gone(txn, set(revived) - set(fresh_numbers.values()))
     done.referenced_bytes = _referenced_change(txn, nodes)
     return done
 
@@ -174,7 +181,17 @@ def _damaged(txn: Transaction, numbers: Mapping[Digest, int]) -> dict[Digest, in
     return {d: numbers[d] for d, row in zip(digests, rows, strict=True) if row is not None}
 
 
-def _register(
+def _refuse_gone(txn: Transaction, numbers: Set[int]) -> None:
+    """Chunks that nothing referenced may wait in the queue still; if not, they are gone."""
+    gone = numbers - find_locations(txn, numbers).keys()
+    if gone:
+        raise Conflict(
+            f"{len(gone)} chunks that new nodes refer to were deleted meanwhile. "
+            "No snapshot was made. Run the command again."
+        )
+
+
+def register_records(
     txn: Transaction,
     useful: Mapping[Digest, int],
     useless: Set[Digest],
@@ -182,7 +199,10 @@ def _register(
     packs: Mapping[int, PackInProgress],
     done: Committed,
 ) -> None:
-    """Write the locations of the *useful* records, and count the *useless* as dead."""
+    """Write the locations of the *useful* records, and count the *useless* as dead.
+
+    Adds the numbers of packs that had none, and the useful records' bytes, to *done*.
+    """
     indexes = sorted({placed[digest].pack_index for digest in useful.keys() | useless})
     unnumbered = [index for index in indexes if packs[index].number == 0]
     if unnumbered:
@@ -216,8 +236,11 @@ def _refer(
     nodes: Sequence[NewNode],
     numbers: Mapping[Digest, int],
     stored_before: set[Digest],
-) -> None:
-    """Write the edges of *nodes*, move holds up, take the new holds, count it all."""
+) -> list[int]:
+    """Write the edges of *nodes*, move holds up, take the new holds, count it all.
+
+    Returns the chunk numbers whose count was zero before.
+    """
     counts: Counter[int] = Counter()
     holds: dict[bytes, tuple[int, Digest]] = {}
     dropped: list[bytes] = []
@@ -243,7 +266,7 @@ def _refer(
     txn.put_many(Table.NODES, edges)
     txn.delete_many(Table.HOLDS, sorted(dropped))
     txn.put_many(Table.HOLDS, sorted((key, encode_hold(*held)) for key, held in holds.items()))
-    change_references(txn, counts)
+    return change_references(txn, counts)
 
 
 def _row(node: NewNode) -> NodeRow:

@@ -12,8 +12,12 @@ from ebsim.chunkstore.rows import number_key
 from ebsim.metadata.transactions import Table, Transaction
 
 
-def change_references(txn: Transaction, changes: Mapping[int, int]) -> None:
-    """Add to the counts of chunk numbers; those that reach zero enter the queue."""
-    zeros = add_references(txn, changes)
-    if zeros:
-        txn.put_many(Table.RECLAIM, [(number_key(number), b"") for number in sorted(zeros)])
+def change_references(txn: Transaction, changes: Mapping[int, int]) -> list[int]:
+    """Add to the counts of chunk numbers; those that reach zero enter the queue.
+
+    Returns those whose count was zero until now: new ones, ones that wait in the queue,
+    and, where the caller went by an old number, ones that are gone.
+    """
+    emptied, revived = add_references(txn, changes)
+    txn.put_many(Table.RECLAIM, [(number_key(number), b"") for number in sorted(emptied)])
+    return revived

@@ -6,6 +6,7 @@ or two rows, not one a chunk.
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ebsim.chunkstore.rows import COUNTS_PER_PAGE, number_key
 from ebsim.errors import Conflict, MetadataCorrupt
@@ -16,8 +17,15 @@ _EMPTY = bytes(_PAGE_SIZE)
 _COUNT_MAX = (1 << 31) - 1
 
 
-def add_references(txn: Transaction, changes: Mapping[int, int]) -> list[int]:
-    """Add to the counts of chunk numbers; return those that reached zero by it.
+class Turned(NamedTuple):
+    """Chunk numbers whose count reached zero, and those whose count left it."""
+
+    emptied: list[int]
+    revived: list[int]
+
+
+def add_references(txn: Transaction, changes: Mapping[int, int]) -> Turned:
+    """Add to the counts of chunk numbers; return those that turned from or to zero.
 
     Cost: a row read and written for each 256 neighbouring numbers.
 
@@ -34,29 +42,31 @@ def add_references(txn: Transaction, changes: Mapping[int, int]) -> list[int]:
     order = sorted(pages)
     keys = [number_key(page) for page in order]
     rows = []
-    zeros: list[int] = []
+    turned = Turned([], [])
     for page, key, old in zip(order, keys, txn.get_many(Table.COUNTS, keys), strict=True):
-        new, emptied = _changed_page(old or _EMPTY, pages[page])
-        zeros.extend(page * COUNTS_PER_PAGE + slot for slot in emptied)
-        rows.append((key, new))
+        rows.append((key, _changed_page(old or _EMPTY, page, pages[page], turned)))
     txn.put_many(Table.COUNTS, rows)
-    return zeros
+    return turned
 
 
-def _changed_page(old: bytes, changes: Sequence[tuple[int, int]]) -> tuple[bytes, list[int]]:
-    """*old* with *changes* (slot, change) added, and the slots that became zero."""
+def _changed_page(
+    old: bytes, page_number: int, changes: Sequence[tuple[int, int]], turned: Turned
+) -> bytes:
+    """*old* with *changes* (slot, change) added; adds to *turned* what they turn."""
     page = array("I", old)
-    emptied = []
     for slot, change in changes:
-        count = page[slot] + change
+        before = page[slot]
+        count = before + change
         if count <= 0:
             if count < 0:
                 raise MetadataCorrupt(where="reference counts", found=f"a count of {count}")
-            emptied.append(slot)
+            turned.emptied.append(page_number * COUNTS_PER_PAGE + slot)
         elif count > _COUNT_MAX:
             raise Conflict("a chunk is referenced more than 2**31 times. Nothing was changed.")
+        elif before == 0:
+            turned.revived.append(page_number * COUNTS_PER_PAGE + slot)
         page[slot] = count
-    return page.tobytes(), emptied
+    return page.tobytes()
 
 
 def get_counts(reader: Reader, numbers: Iterable[int]) -> dict[int, int]:
