@@ -115,21 +115,17 @@ class ChunkReader:
         return self._proved(found, lambda raw, at: verified_chunk(found.digest, raw, at))
 
     def _proved(self, found: Found, prove: Callable[[Buffer, int], Buffer]) -> Buffer:
-        try:
-            return prove(self.read_record(found), found.location.offset)
-        except (PackDamaged, FileNotFoundError):
-            (again,) = self.find([found.digest])
-        if again is None:
-            raise ChunkMissing(found.digest)
-        try:
-            return prove(self.read_record(again), again.location.offset)
-        except (PackDamaged, FileNotFoundError) as error:
-            raise ChunkCorrupt(
-                digest=again.digest,
-                pack=again.pack_name,
-                offset_bytes=again.location.offset,
-                found=str(error) if isinstance(error, PackDamaged) else "the pack is not there",
-            ) from error
+        while True:
+            try:
+                return prove(self.read_record(found), found.location.offset)
+            except (PackDamaged, FileNotFoundError) as error:
+                (again,) = self.find([found.digest])
+                if again is None:
+                    raise ChunkMissing(found.digest) from error
+                if again == found:
+                    raise _corrupt(found, error) from error
+            # Moved since it was found.  That ends: nobody moves the pack of a live session.
+            found = again
 
     def read_record(self, found: Found) -> bytes:
         """The record's bytes as they lie in the pack, unproved.
@@ -141,3 +137,12 @@ class ChunkReader:
         return self._backend.read(
             found.pack_name, location.offset, HEADER_SIZE + location.payload_size
         )
+
+
+def _corrupt(found: Found, error: Exception) -> ChunkCorrupt:
+    return ChunkCorrupt(
+        digest=found.digest,
+        pack=found.pack_name,
+        offset_bytes=found.location.offset,
+        found=str(error) if isinstance(error, PackDamaged) else "the pack is not there",
+    )
