@@ -5,8 +5,8 @@ Nothing here loops, checks or translates.  A call may be short and fails with
 goes through one of these objects (LMDB's own files excepted), so a test that replaces
 it can fail the N-th call, or record every step and compute what a power cut leaves.
 
-Linux's ``fallocate`` modes, ``renameat2`` and ``sync_file_range`` are not in ``os``, so
-they are called in the C library; one that lacks them counts as ``ENOSYS``.
+Linux's ``fallocate`` modes and ``renameat2`` are not in ``os``, so they are called in the C
+library; one that lacks them counts as ``ENOSYS``.
 """
 
 import ctypes
@@ -21,7 +21,6 @@ Buffer = bytes | bytearray | memoryview
 _KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 _RENAME_NOREPLACE = 1
 _AT_CURRENT_DIRECTORY = -100
-_SYNC_FILE_RANGE_WRITE = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -51,14 +50,11 @@ class SystemCalls:
         finally:
             os.close(descriptor)
 
-    def sync_file_range(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
-        _checked(
-            "sync_file_range",
-            ctypes.c_int(descriptor),
-            ctypes.c_int64(offset_bytes),
-            ctypes.c_int64(size_bytes),
-            ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
-        )
+    def set_direct(self, descriptor: int, *, is_direct: bool) -> None:
+        """Make writes pass by the page cache (``O_DIRECT``), or not."""
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        flags = flags | os.O_DIRECT if is_direct else flags & ~os.O_DIRECT
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
 
     def ftruncate(self, descriptor: int, size_bytes: int) -> None:
         os.ftruncate(descriptor, size_bytes)

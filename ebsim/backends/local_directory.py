@@ -27,7 +27,8 @@ from ebsim.backends.object_names import (
     name_taken,
 )
 from ebsim.durable_files import NAME_SIZE_MAX as FILE_NAME_SIZE_MAX
-from ebsim.durable_files import Files, NewFile, discard_abandoned, write_atomically
+from ebsim.durable_files import Files, discard_abandoned, write_atomically
+from ebsim.staged_file import StagedFile
 from ebsim.system_calls import Buffer
 
 assert NAME_SIZE_MAX <= FILE_NAME_SIZE_MAX, "every object must fit a temporary name"
@@ -52,7 +53,7 @@ class LocalDirectory:
             raise name_taken(name)
         path = self._root / name
         self._make_ready(path.parent)
-        return _LocalWriter(name, NewFile(self._files, path))
+        return _LocalWriter(name, StagedFile(self._files, path))
 
     def put(self, name: str, data: bytes) -> None:
         path = self._path(name)
@@ -123,7 +124,7 @@ class _LocalWriter:
 
     __slots__ = ("_file", "_name")
 
-    def __init__(self, name: str, file: NewFile) -> None:
+    def __init__(self, name: str, file: StagedFile) -> None:
         self._name = name
         self._file = file
 

@@ -145,37 +145,27 @@ def test_a_file_system_without_holes_gives_nothing_back_and_keeps_the_bytes(root
     assert backend.read("packs/one", 0, 40_000) == b"x" * 40_000
 
 
-def test_writing_out_early_asks_once_for_each_range_in_whole_steps(root):
-    """Asking again for what was asked for would have the disk's queue wait for itself."""
-
-    class Asked(SystemCalls):
-        def __init__(self) -> None:
-            self.ranges: list[tuple[int, int]] = []
-
-        def sync_file_range(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
-            self.ranges.append((offset_bytes, size_bytes))
-            super().sync_file_range(descriptor, offset_bytes, size_bytes)
-
-    calls = Asked()
-    writer = LocalDirectory(root, Files(calls)).create("packs/one")
-    for _ in range(3):
-        writer.append([b"x" * 700_000, b"y" * 700_000])
-    writer.append([b"z" * 5 * MIB])
-    writer.discard()
-
-    # After 2.8, 4.2 and 9.4 million bytes.
-    assert calls.ranges == [(0, 2 * MIB), (2 * MIB, 2 * MIB), (4 * MIB, 4 * MIB)]
-
-
-def test_writing_out_early_that_fails_is_told_and_that_is_not_supported_is_done_without(root):
-    for error_number, expected in ((errno.EIO, StorageUnavailable), (errno.ENOSYS, None)):
-        calls = FaultyCalls(SystemCalls(), 0, error_number, only={"sync_file_range"})
-        writer = LocalDirectory(root, Files(calls)).create("packs/one")
-        error = failure_of(lambda: writer.append([b"x" * 3 * MIB]))  # noqa: B023 called here
-        writer.discard()
+def test_a_file_system_that_writes_only_through_its_cache_takes_the_same_bytes(root):
+    """Some refuse the flag, some take it and refuse the write."""
+    data = bytes(range(256)) * 4096 * 9
+    for call in ("set_direct", "pwritev"):
+        calls = FaultyCalls(SystemCalls(), 0, errno.EINVAL, only={call})
+        backend = LocalDirectory(root, Files(calls))
+        seal(backend, f"packs/{call.replace('_', '-')}", data)
 
         assert calls.fault_count == 1
-        assert (type(error) if error else None) is expected
+        assert backend.read(f"packs/{call.replace('_', '-')}", 0, len(data)) == data
+
+
+def test_a_piece_that_cannot_be_written_is_told_by_the_append_that_filled_it(root):
+    calls = FaultyCalls(SystemCalls(), 0, errno.EIO, only={"pwritev"})
+    writer = LocalDirectory(root, Files(calls)).create("packs/one")
+    writer.append([b"x" * MIB])
+    error = failure_of(lambda: writer.append([b"y" * 4 * MIB]))
+    writer.discard()
+
+    assert type(error) is StorageUnavailable
+    assert files_in(root) == []
 
 
 def test_an_error_is_one_line_that_says_what_where_why_and_what_to_do(root):

@@ -52,7 +52,8 @@ class FaultyCalls(SystemCalls):
     def pwritev(self, descriptor: int, parts: Sequence[Buffer], offset_bytes: int) -> int:
         if not self._is_due("pwritev"):
             return self._inner.pwritev(descriptor, parts, offset_bytes)
-        data = b"".join(parts)
+        # A direct write must come from the caller's own, aligned memory.
+        data = memoryview(parts[0]).cast("B") if len(parts) == 1 else b"".join(parts)
         half = data[: max(1, len(data) // 2)]
         written = self._inner.pwritev(descriptor, [half], offset_bytes)
         if self._fault is Fault.ERROR:
@@ -74,9 +75,9 @@ class FaultyCalls(SystemCalls):
         self._fail_if_due("fsync_directory")
         self._inner.fsync_directory(path)
 
-    def sync_file_range(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
-        self._fail_if_due("sync_file_range")
-        self._inner.sync_file_range(descriptor, offset_bytes, size_bytes)
+    def set_direct(self, descriptor: int, *, is_direct: bool) -> None:
+        self._fail_if_due("set_direct")
+        self._inner.set_direct(descriptor, is_direct=is_direct)
 
     def ftruncate(self, descriptor: int, size_bytes: int) -> None:
         self._fail_if_due("ftruncate")

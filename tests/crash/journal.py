@@ -6,7 +6,7 @@ acknowledged by then, and the files of the metadata as that last commit made the
 LMDB is trusted to be atomic and durable, so its files change at marks only.
 
 Paths in a journal are relative to the recorded root.  What happens outside of it, and
-calls that fail, are not recorded.  ``sync_file_range`` promises nothing, so it is no step.
+calls that fail, are not recorded.
 """
 
 import os
