@@ -6,7 +6,7 @@ are ready (``node_commit.py``).  Only chunks of nodes that wait are kept in memo
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ebsim.backends.backend import Backend
 from ebsim.chunkstore.chunk_index import find_numbers
@@ -27,7 +27,10 @@ from ebsim.metadata.transactions import Metadata, Reader, Table
 
 Buffer = bytes | bytearray | memoryview
 
-_NODES_PER_COMMIT = 512
+# A commit ends after this many nodes, or as many chunks that must be looked up: each may
+# touch a page of the index, and the pages of a transaction are in memory at once.
+_NODES_PER_COMMIT = 256
+_LOOKUPS_PER_COMMIT = 4096
 
 
 class ChunkWriter:
@@ -57,20 +60,20 @@ class ChunkWriter:
         self.stored_bytes = 0
         self.referenced_bytes = 0
 
-    def put_block(self, digest: Digest, block: Buffer) -> None:
-        """Store *block* unless the store has it."""
-        self._put(Kind.BLOCK, digest, block)
+    def put_blocks(self, blocks: Sequence[tuple[Digest, Buffer]]) -> None:
+        """Store those of *blocks* that the store has not; one look-up for all of them."""
+        unplaced = [digest for digest, _ in blocks if digest not in self._placed]
+        stored = self._stored(unplaced) if unplaced else set()
+        for digest, block in blocks:
+            if digest not in stored:
+                self._write(Kind.BLOCK, digest, block)
 
     def put_node(self, node: NewNode) -> None:
         """Store a node whose blocks or children were put before it."""
-        self._put(node.kind, node.digest, node.encoded)
+        if node.digest not in self._placed and not self._stored([node.digest]):
+            self._write(node.kind, node.digest, node.encoded)
         with self._lock:
             self._waiting.append(node)
-
-    def _put(self, kind: int, digest: Digest, chunk: Buffer) -> None:
-        if digest in self._placed or self._is_stored(digest):
-            return
-        self._write(kind, digest, chunk)
 
     def _write(self, kind: int, digest: Digest, chunk: Buffer) -> None:
         with self._lock:
@@ -81,15 +84,15 @@ class ChunkWriter:
         with self._lock:
             self._placed[digest] = placed
 
-    def _is_stored(self, digest: Digest) -> bool:
-        """Whether the store has the chunk, not known to be damaged."""
+    def _stored(self, digests: Sequence[Digest]) -> set[Digest]:
+        """Those of *digests* that the store has, not known to be damaged."""
 
-        def look(reader: Reader) -> bool:
-            numbers = find_numbers(reader, [digest])
-            if not numbers:
-                return False
-            (damage,) = reader.get_many(Table.DAMAGED, [number_key(numbers[digest])])
-            return damage is None
+        def look(reader: Reader) -> set[Digest]:
+            numbers = find_numbers(reader, digests)
+            keys = [number_key(number) for number in numbers.values()]
+            damages = reader.get_many(Table.DAMAGED, keys) if keys else []
+            found = zip(numbers, damages, strict=True)
+            return {digest for digest, damage in found if damage is None}
 
         return self._metadata.read(look)
 
@@ -122,7 +125,8 @@ class ChunkWriter:
                 (ready if self._is_ready(node, sealed_count) else later).append(node)
             self._waiting = later
         while ready:
-            batch, ready = ready[:_NODES_PER_COMMIT], ready[_NODES_PER_COMMIT:]
+            count = _batch_size(ready)
+            batch, ready = ready[:count], ready[count:]
             try:
                 self._commit_batch(batch)
             except ChunksFreed as freed:
@@ -185,3 +189,13 @@ class ChunkWriter:
                 "command again."
             )
         self._write(Kind.BLOCK, digest, block)
+
+
+def _batch_size(nodes: list[NewNode]) -> int:
+    """How many of *nodes* to commit at once, at least one."""
+    lookups = 0
+    for count, node in enumerate(nodes[:_NODES_PER_COMMIT]):
+        lookups += 1 + len(node.unknown)
+        if lookups > _LOOKUPS_PER_COMMIT and count:
+            return count
+    return min(len(nodes), _NODES_PER_COMMIT)
