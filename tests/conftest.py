@@ -13,6 +13,10 @@ from random import SystemRandom
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.figures import figure, pytest_terminal_summary
+
+__all__ = ["figure", "pytest_terminal_summary"]
+
 PROFILE = os.environ.get("EBSIM_TEST_PROFILE", "default")
 
 settings.register_profile(

@@ -6,20 +6,23 @@ file when the process ends, however it ends, so a session whose file can be lock
 over, and what it left may be cleared away by anybody.
 """
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from os.path import samestat
 from pathlib import Path
 from random import Random
+
+from ebsim.durable_files import Files
+from ebsim.errors import StorageUnavailable
 
 
 class Session:
     """A process at work.  Ends with ``close``, or with the process."""
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, files: Files, path: Path, descriptor: int) -> None:
+        self._files = files
         self._path = path
-        self._fd = fd
+        self._descriptor = descriptor
         self._pack_count = 0
         self.session_id = path.name
 
@@ -30,40 +33,56 @@ class Session:
 
     def close(self) -> None:
         """End the session.  Call it only when the session has left nothing undone."""
-        if self._fd >= 0:
-            self._path.unlink(missing_ok=True)
+        if self._descriptor >= 0:
+            # What the session was for is done and durable.  A file that cannot be removed
+            # is that of a dead session: recovery finds nothing to clear, and removes it.
+            with suppress(StorageUnavailable, FileNotFoundError):
+                self._files.unlink(self._path)
             self.abandon()
 
     def abandon(self) -> None:
         """End the session as a crash would: what it left is for recovery to clear."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self._files.close(descriptor)
 
 
 class Sessions:
     """The sessions of a region, as files in a directory."""
 
-    def __init__(self, directory: Path, random: Random) -> None:
+    def __init__(self, directory: Path, random: Random, files: Files | None = None) -> None:
         self._directory = directory
         self._random = random
+        self._files = files or Files()
 
     def open(self) -> Session:
-        """Begin a session for this process."""
+        """Begin a session for this process.
+
+        Its file is durable when this returns: what a power cut leaves of the session is
+        found by the file.
+        """
         while True:
             path = self._directory / f"{self._random.getrandbits(64):016x}"
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            # Between the two calls somebody may have taken the file for a dead session's
-            # and removed it; then this lock is on a file that nobody can find.
-            if _is_at(fd, path):
-                return Session(path, fd)
-            os.close(fd)
+            try:
+                descriptor = self._files.create(path)
+            except FileExistsError:
+                continue
+            try:
+                self._files.lock(descriptor)
+                # Between the two calls somebody may have taken the file for a dead
+                # session's and removed it; then this lock is on a file that nobody finds.
+                if self._is_at(descriptor, path):
+                    self._files.sync_directory(self._directory)
+                    return Session(self._files, path, descriptor)
+            except BaseException:
+                self._files.close(descriptor)
+                raise
+            self._files.close(descriptor)
 
     def dead(self) -> list[str]:
         """The ids of sessions whose process is gone."""
         found = []
-        for name in sorted(path.name for path in self._directory.iterdir()):
+        for name in sorted(self._files.file_names(self._directory)):
             with self._claimed(name) as is_dead:
                 if is_dead:
                     found.append(name)
@@ -71,7 +90,7 @@ class Sessions:
 
     def is_alive(self, session_id: str) -> bool:
         with self._claimed(session_id) as is_dead:
-            return not is_dead and (self._directory / session_id).exists()
+            return not is_dead and self._files.status(self._directory / session_id) is not None
 
     @contextmanager
     def clearing(self, session_id: str) -> Iterator[bool]:
@@ -82,31 +101,24 @@ class Sessions:
         with self._claimed(session_id) as is_dead:
             yield is_dead
             if is_dead:
-                (self._directory / session_id).unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    self._files.unlink(self._directory / session_id)
 
     @contextmanager
     def _claimed(self, session_id: str) -> Iterator[bool]:
         """Hold the file of a dead session for a moment; yields whether it is dead."""
+        path = self._directory / session_id
         try:
-            fd = os.open(self._directory / session_id, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = self._files.open_to_write(path)
         except FileNotFoundError:
             yield False
             return
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield _is_at(fd, self._directory / session_id)
+            yield self._files.lock(descriptor, wait=False) and self._is_at(descriptor, path)
         finally:
-            os.close(fd)
+            self._files.close(descriptor)
 
-
-def _is_at(fd: int, path: Path) -> bool:
-    """Whether *path* still names the file open as *fd*."""
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    here = os.fstat(fd)
-    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+    def _is_at(self, descriptor: int, path: Path) -> bool:
+        """Whether *path* still names the file open as *descriptor*."""
+        there = self._files.status(path)
+        return there is not None and samestat(there, self._files.status_of(descriptor))

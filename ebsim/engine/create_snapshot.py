@@ -8,7 +8,8 @@ The order of what becomes durable, each step relying on those before it:
     4  transaction   completed: the one point at which the snapshot exists
     5  transaction   holds that are not the root's are dropped
 
-A process that dies before 4 leaves no snapshot, one that dies after it a whole one.
+A process that dies before 4 leaves no snapshot, one that dies after it a whole one.  What
+fails in 5 is not the snapshot's failure: recovery does it for whoever comes next.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -51,8 +52,8 @@ from ebsim.engine.source_volume import (
 from ebsim.engine.stored_nodes import NewNodes
 from ebsim.engine.tags import check_description, check_tags
 from ebsim.engine.upload import Upload, Uploaded
-from ebsim.errors import StorageUnavailable
-from ebsim.ids import Digest, new_snapshot_id
+from ebsim.errors import EbsimError, StorageFull, StorageUnavailable
+from ebsim.ids import Digest, VolumeId, new_snapshot_id
 from ebsim.metadata.transactions import Reader, Table, Transaction
 from ebsim.progress import Progress, Unwatched
 from ebsim.sources.open_source import open_source
@@ -158,6 +159,7 @@ class _Taking:
         self._region = region
         self._options = options
         self._progress = progress
+        self._volume_id: VolumeId | None = None
 
     def run(self, location: str, volume_id: str | None, disk: Disk) -> Snapshot:
         """Take it; on failure leave nothing but what recovery keeps for the next try."""
@@ -165,13 +167,27 @@ class _Taking:
         self._region.reserve.fill()
         try:
             with self._region.session() as session:
-                return self._take(session, location, volume_id, disk)
-        except BaseException:
+                snapshot = self._take(session, location, volume_id, disk)
+                self._let_go(session, snapshot)
+                return snapshot
+        except BaseException as error:
             # The failure that ended the snapshot may keep this from working as well; then
             # whoever opens the region next does it.
-            with suppress(StorageUnavailable):
-                recover(self._region)
+            with suppress(EbsimError):
+                self._clear_up(is_full=isinstance(error, StorageFull))
             raise
+
+    def _clear_up(self, *, is_full: bool) -> None:
+        """Recover from this snapshot's own failure.
+
+        What it had stored is kept for the next try, unless the disk *is_full*: then nobody
+        could get that room back without another snapshot of this volume.
+        """
+        region, volume_id = self._region, self._volume_id
+        region.reserve.use_if_full(lambda: recover(region))
+        if is_full and volume_id is not None:
+            region.reserve.use_if_full(lambda: drop_interrupted_upload(region, volume_id))
+            region.reclaimer().run()
 
     def _take(
         self, session: Session, location: str, volume_id: str | None, disk: Disk
@@ -179,6 +195,7 @@ class _Taking:
         started = self._region.metadata.run(
             lambda txn: self._register(txn, session, location, volume_id, disk)
         )
+        self._volume_id = started.volume.volume_id
         message = ""
         try:
             uploaded = self._upload(session, started, disk, rehash=self._options.rehash)
@@ -189,7 +206,7 @@ class _Taking:
                 f"block {lie.block_index} had changed under the fingerprint it had before; "
                 "every block was compared by digest. "
             )
-        return self._complete(session, started, disk, uploaded, message)
+        return self._complete(started, disk, uploaded, message)
 
     def _register(
         self,
@@ -269,14 +286,9 @@ class _Taking:
             self._progress.end()
 
     def _complete(
-        self,
-        session: Session,
-        started: _Registered,
-        disk: Disk,
-        uploaded: Uploaded,
-        message: str,
+        self, started: _Registered, disk: Disk, uploaded: Uploaded, message: str
     ) -> Snapshot:
-        """Steps 3 to 5."""
+        """Steps 3 and 4."""
         region, parent = self._region, started.parent
         changed = disk.changed_since_opened()
         snapshot = replace(
@@ -302,15 +314,19 @@ class _Taking:
             take_hold(txn, root_holder(snapshot.snapshot_id), uploaded.root)
 
         region.metadata.run(complete)
-        keep = root_holder(snapshot.snapshot_id)
-        drop_all_holds(region, snapshot.snapshot_id, keep=keep)
-        drop_all_holds(region, reader_of(session.session_id))
-        drop_interrupted_upload(region, volume.volume_id)
-        region.metadata.run(
-            lambda txn: forget_snapshot(txn, session.session_id, snapshot.snapshot_id)
-        )
-        region.reclaimer().run()
         return snapshot
+
+    def _let_go(self, session: Session, snapshot: Snapshot) -> None:
+        """Step 5."""
+        region, snapshot_id = self._region, snapshot.snapshot_id
+        try:
+            drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
+            drop_all_holds(region, reader_of(session.session_id))
+            drop_interrupted_upload(region, snapshot.volume_id)
+            region.metadata.run(lambda txn: forget_snapshot(txn, session.session_id, snapshot_id))
+            region.reclaimer(ended=[session.session_id]).run()
+        except StorageUnavailable:
+            session.abandon()
 
 
 def _interrupted_nodes(reader: Reader, volume: Volume) -> list[tuple[Holder, Digest]]:

@@ -39,7 +39,15 @@ def delete_snapshots(
         Conflict: a snapshot is still being taken; nothing was deleted.
     """
     snapshots = _resolve(region, names)
-    return region.reserve.use_if_full(lambda: _delete(region, snapshots, acknowledge))
+    # On a full disk the work is begun a second time.
+    told: set[str] = set()
+
+    def tell(snapshot: Snapshot) -> None:
+        if acknowledge is not None and snapshot.snapshot_id not in told:
+            told.add(snapshot.snapshot_id)
+            acknowledge(snapshot)
+
+    return region.reserve.use_if_full(lambda: _delete(region, snapshots, tell))
 
 
 def plan_deletion_of(region: Region, names: Sequence[str]) -> DeletionPlan:
@@ -74,7 +82,7 @@ def _resolve(region: Region, names: Sequence[str]) -> list[Snapshot]:
 def _delete(
     region: Region,
     snapshots: Sequence[Snapshot],
-    acknowledge: Callable[[Snapshot], None] | None,
+    acknowledge: Callable[[Snapshot], None],
 ) -> Reclaimed:
     recover(region)
     with region.session() as session:
@@ -85,9 +93,9 @@ def _delete(
                 region.metadata.run(
                     lambda txn: forget_snapshot(txn, session.session_id, snapshot.snapshot_id)  # noqa: B023 (called at once)
                 )
-            if acknowledge is not None:
-                acknowledge(snapshot)
-    return region.reclaimer().run()
+            acknowledge(snapshot)
+        # In the session, so that a crash on the way is one that recovery knows of.
+        return region.reclaimer().run()
 
 
 def _remove(txn: Transaction, session_id: str, snapshot: Snapshot) -> bool:

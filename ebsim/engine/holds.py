@@ -1,7 +1,7 @@
 """References from outside the trees: a snapshot's on its root, a reader's on what it reads."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ebsim.chunkstore.chunk_index import find_numbers
@@ -9,7 +9,7 @@ from ebsim.chunkstore.reclaim_queue import change_references
 from ebsim.chunkstore.rows import Holder, decode_hold, encode_hold, hold_prefix
 from ebsim.chunkstore.sessions import Session
 from ebsim.engine.region import Region
-from ebsim.errors import ChunkMissing
+from ebsim.errors import ChunkMissing, StorageUnavailable
 from ebsim.ids import Digest, SnapshotId
 from ebsim.metadata.transactions import Table, Transaction
 
@@ -62,17 +62,41 @@ def drop_all_holds(region: Region, owner: str, *, keep: Holder | None = None) ->
 
 @contextmanager
 def reading(region: Region, *roots: Digest) -> Iterator[Session]:
-    """Hold *roots* while the body reads what is below them, whoever deletes it meanwhile."""
-    with region.session() as session:
-        owner = reader_of(session.session_id)
+    """Hold *roots* while the body reads what is below them, whoever deletes it meanwhile.
 
-        def take(txn: Transaction) -> None:
-            for index, root in enumerate(roots):
-                take_hold(txn, Holder(owner, _WHOLE_MAP_LEVEL, index), root)
+    Works on a full disk: a store that has no room must still give back what it holds.
+    """
+    session = region.reserve.use_if_full(lambda: _begin_reading(region, roots))
+    try:
+        yield session
+    finally:
+        _end_reading(region, session)
 
+
+def _begin_reading(region: Region, roots: Sequence[Digest]) -> Session:
+    session = region.sessions.open()
+    owner = reader_of(session.session_id)
+
+    def take(txn: Transaction) -> None:
+        for index, root in enumerate(roots):
+            take_hold(txn, Holder(owner, _WHOLE_MAP_LEVEL, index), root)
+
+    try:
         region.metadata.run(take)
-        try:
-            yield session
-        finally:
-            drop_all_holds(region, owner)
-            region.reclaimer().run()
+    except BaseException:
+        # Whether the transaction took effect is not always known: recovery finds out.
+        session.abandon()
+        raise
+    return session
+
+
+def _end_reading(region: Region, session: Session) -> None:
+    owner = reader_of(session.session_id)
+    try:
+        region.reserve.use_if_full(lambda: drop_all_holds(region, owner))
+        region.reclaimer().run()
+    except StorageUnavailable:
+        # What was read was read well.  The holds of an abandoned session are dropped by
+        # whoever writes to the region next, who also meets the failure if it lasts.
+        session.abandon()
+    session.close()

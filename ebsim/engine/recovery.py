@@ -4,6 +4,7 @@ What a session may leave, and what becomes of it here:
 
     unsealed packs and manifests          removed
     sealed packs that no row names        removed
+    packs with nothing live               removed
     a pending snapshot                    removed from the catalog; its finished nodes
                                           stay held under its id as the volume's
                                           *interrupted upload*, for the next snapshot of
@@ -16,15 +17,15 @@ What a session may leave, and what becomes of it here:
 Every step may be done twice, and by whoever comes first; the session's file goes last.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 from ebsim.catalog.manifest import manifest_name, write_manifest
 from ebsim.catalog.records import find_snapshot, find_volume, remove_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.volume import Volume
-from ebsim.chunkstore.chunk_index import find_packs
 from ebsim.chunkstore.reclaim import session_of
-from ebsim.chunkstore.rows import decode_pack
+from ebsim.chunkstore.rows import PackRow, decode_pack
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder
 from ebsim.engine.region import Region
 from ebsim.ids import SnapshotId, VolumeId
@@ -75,26 +76,26 @@ def drop_interrupted_upload(region: Region, volume_id: VolumeId) -> None:
 
 def recover(region: Region) -> list[str]:
     """Clear up after every dead session; return their ids.  Costs next to nothing if none is."""
-    dead = region.sessions.dead()
-    cleared = []
-    for session_id in dead:
-        with region.sessions.clearing(session_id) as is_dead:
-            if is_dead:
-                _clear(region, session_id)
-                cleared.append(session_id)
-    if dead:
-        region.backend.discard_unsealed()
-        region.reclaimer().run()
+    with ExitStack() as claims:
+        cleared = [
+            session_id
+            for session_id in region.sessions.dead()
+            if claims.enter_context(region.sessions.clearing(session_id))
+        ]
+        if cleared:
+            _clear(region, cleared)
     return cleared
 
 
-def _clear(region: Region, session_id: str) -> None:
-    drop_all_holds(region, reader_of(session_id))
-    for snapshot_id in region.metadata.read(lambda reader: _snapshots_of(reader, session_id)):
-        _settle(region, session_id, snapshot_id)
-    for name in _orphaned_packs(region, session_id):
-        region.backend.delete(name)
-    _delete_empty_packs(region, session_id)
+def _clear(region: Region, session_ids: Sequence[str]) -> None:
+    for session_id in session_ids:
+        drop_all_holds(region, reader_of(session_id))
+        for snapshot_id in region.metadata.read(lambda reader: _snapshots_of(reader, session_id)):  # noqa: B023 (called at once)
+            _settle(region, session_id, snapshot_id)
+    region.backend.discard_unsealed()
+    # While they are claimed, these sessions look alive to everybody, and to us.
+    region.reclaimer(ended=session_ids).run()
+    _delete_useless_packs(region, session_ids)
 
 
 def _snapshots_of(reader: Reader, session_id: str) -> list[SnapshotId]:
@@ -152,35 +153,39 @@ def _interrupt(region: Region, snapshot: Snapshot) -> None:
         region.metadata.run(interrupt)
 
 
-def _registered(region: Region, session_id: str) -> Iterator[tuple[int, str]]:
-    """Number and name of the session's packs that have a row."""
+def _delete_useless_packs(region: Region, ended: Sequence[str]) -> None:
+    """Delete packs that no row names or that hold nothing live, those of live sessions excepted.
+
+    Not only the dead session's own: it may have died between dropping the row of any pack
+    and deleting the object.  Cost: a look at the name and the row of every pack.
+    """
+    names = list(region.backend.names("packs"))
+    # Asked before the rows are read: who is over by then registers nothing any more.
+    over = {
+        session_id
+        for session_id in {session_of(name) for name in names}
+        if session_id in ended or not region.sessions.is_alive(session_id)
+    }
+    live_counts = {}
+    reclaimer = region.reclaimer(ended=ended)
+    for pack_number, row in _registered(region):
+        live_counts[row.name] = row.live_count
+        if not row.live_count and session_of(row.name) in over:
+            reclaimer.delete_pack(pack_number, row.name)
+    for name in names:
+        if name not in live_counts and session_of(name) in over:
+            region.backend.delete(name)
+
+
+def _registered(region: Region) -> Iterator[tuple[int, PackRow]]:
+    """Number and row of every pack that has a row."""
     start = b""
     while True:
         rows = region.metadata.read(
             lambda reader: reader.scan(Table.PACKS, start, limit=_ROWS_PER_STEP)  # noqa: B023 (called at once)
         )
         for key, value in rows:
-            name = decode_pack(value).name
-            if session_of(name) == session_id:
-                yield int.from_bytes(key, "big"), name
+            yield int.from_bytes(key, "big"), decode_pack(value)
         if len(rows) < _ROWS_PER_STEP:
             return
         start = rows[-1][0] + b"\0"
-
-
-def _orphaned_packs(region: Region, session_id: str) -> list[str]:
-    registered = {name for _, name in _registered(region, session_id)}
-    return [
-        name
-        for name in region.backend.names("packs")
-        if session_of(name) == session_id and name not in registered
-    ]
-
-
-def _delete_empty_packs(region: Region, session_id: str) -> None:
-    """Delete the session's packs that are empty; while it lived they had to stay."""
-    reclaimer = region.reclaimer()
-    for pack_number, name in list(_registered(region, session_id)):
-        rows = region.metadata.read(lambda reader: find_packs(reader, [pack_number]))  # noqa: B023 (called at once)
-        if pack_number in rows and rows[pack_number].live_count == 0:
-            reclaimer.delete_pack(pack_number, name)

@@ -1,6 +1,6 @@
 """A region, open: the collaborators that every verb works with."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +50,13 @@ class Region:
         self.metadata.close()
         self.backend.close()
 
-    def reclaimer(self) -> Reclaimer:
-        return Reclaimer(self.backend, self.metadata, self.sessions.is_alive)
+    def reclaimer(self, *, ended: Collection[str] = ()) -> Reclaimer:
+        """What gives space back; the sessions *ended* are sure to add to no pack any more."""
+
+        def is_alive(session_id: str) -> bool:
+            return session_id not in ended and self.sessions.is_alive(session_id)
+
+        return Reclaimer(self.backend, self.metadata, is_alive)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -90,10 +95,11 @@ def open_region(
     files = files or Files()
     random = random or SystemRandom()
     home = home.absolute()
-    prepare_home(home, files, create=create)
     path = region_path(home, name)
+    prepare_home(home, files, create=create)
     for folder in ("packs", "snapshots", "sessions", "metadata"):
-        files.make_directories(path / folder)
+        if files.status(path / folder) is None:
+            files.make_directories(path / folder)
     reserve = Reserve(path / "reserve", files)
     backend = LocalDirectory(path, files)
     metadata = LmdbMetadata(path / "metadata")
@@ -109,7 +115,7 @@ def open_region(
         files=files,
         backend=backend,
         metadata=metadata,
-        sessions=Sessions(path / "sessions", random),
+        sessions=Sessions(path / "sessions", random, files),
         reserve=reserve,
         chunks=ChunkReader(backend, metadata),
     )

@@ -6,13 +6,13 @@ frees space and finds none gives the file up, tries once more, and takes the roo
 afterwards from what it freed.
 """
 
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from ebsim.durable_files import Files
-from ebsim.errors import StorageFull
+from ebsim.errors import StorageFull, StorageUnavailable
 from ebsim.units import MIB
 
 T = TypeVar("T")
@@ -21,25 +21,26 @@ RESERVE_SIZE = 16 * MIB
 
 
 class Reserve:
-    """The reserve of a region, a file of ``RESERVE_SIZE`` bytes at *path*."""
+    """The reserve of a region, a file of *size_bytes* bytes at *path*."""
 
-    def __init__(self, path: Path, files: Files) -> None:
+    def __init__(self, path: Path, files: Files, size_bytes: int = RESERVE_SIZE) -> None:
         self._path = path
         self._files = files
+        self._size_bytes = size_bytes
 
     def fill(self) -> bool:
         """Take the room if it is not taken; return whether it is now."""
         status = self._files.status(self._path)
-        if status is not None and status.st_blocks * 512 >= RESERVE_SIZE:
+        if status is not None and status.st_blocks * 512 >= self._size_bytes:
             return True
         descriptor = self._files.open_or_create(self._path)
         try:
-            self._files.allocate(descriptor, RESERVE_SIZE)
+            self._files.allocate(descriptor, self._size_bytes)
         except StorageFull:
             self._files.truncate(descriptor, 0)
             return False
         finally:
-            os.close(descriptor)
+            self._files.close(descriptor)
         return True
 
     def use_if_full(self, work: Callable[[], T]) -> T:
@@ -47,7 +48,12 @@ class Reserve:
         try:
             return work()
         except StorageFull:
-            self._files.unlink(self._path)
-        result = work()
-        self.fill()
-        return result
+            with suppress(FileNotFoundError):
+                self._files.unlink(self._path)
+        try:
+            return work()
+        finally:
+            # Whether or not there is room for it: the work was what mattered, and the next
+            # snapshot takes the room again, and tells why it cannot.
+            with suppress(StorageUnavailable):
+                self.fill()
