@@ -29,24 +29,27 @@ _AFTER_ALL = b"\xff"
 _LOCATION_KEY_MAX = 400
 
 
-def _time_key(snapshot: Snapshot) -> bytes:
-    return snapshot.start_time_ns.to_bytes(8, "big") + snapshot.snapshot_id.encode()
+def index_keys(snapshot: Snapshot) -> dict[Table, bytes]:
+    """The rows that find *snapshot* by its owner and by its volume."""
+    key = snapshot.start_time_ns.to_bytes(8, "big") + snapshot.snapshot_id.encode()
+    return {
+        Table.SNAPSHOTS_BY_TIME: snapshot.owner_id.encode() + key,
+        Table.SNAPSHOTS_BY_VOLUME: snapshot.volume_id.encode() + key,
+    }
 
 
 def put_snapshot(txn: Transaction, snapshot: Snapshot) -> None:
     """Write *snapshot* and its index rows, new or changed."""
     txn.put_many(Table.SNAPSHOTS, [(snapshot.snapshot_id.encode(), encode_snapshot(snapshot))])
-    key = _time_key(snapshot)
-    txn.put_many(Table.SNAPSHOTS_BY_TIME, [(snapshot.owner_id.encode() + key, b"")])
-    txn.put_many(Table.SNAPSHOTS_BY_VOLUME, [(snapshot.volume_id.encode() + key, b"")])
+    for table, key in index_keys(snapshot).items():
+        txn.put_many(table, [(key, b"")])
 
 
 def remove_snapshot(txn: Transaction, snapshot: Snapshot) -> None:
     """Remove *snapshot* and its index rows."""
-    key = _time_key(snapshot)
     txn.delete_many(Table.SNAPSHOTS, [snapshot.snapshot_id.encode()])
-    txn.delete_many(Table.SNAPSHOTS_BY_TIME, [snapshot.owner_id.encode() + key])
-    txn.delete_many(Table.SNAPSHOTS_BY_VOLUME, [snapshot.volume_id.encode() + key])
+    for table, key in index_keys(snapshot).items():
+        txn.delete_many(table, [key])
 
 
 def find_snapshot(reader: Reader, snapshot_id: SnapshotId) -> Snapshot | None:
@@ -133,7 +136,8 @@ def scan_snapshots(
     ]
 
 
-def _source_key(owner_id: AccountId, location: str) -> bytes:
+def source_key(owner_id: AccountId, location: str) -> bytes:
+    """The row that finds the account's volume read from *location*."""
     key = owner_id.encode() + location.encode(errors="surrogateescape")
     if len(key) > _LOCATION_KEY_MAX:
         # Keys of rows are short; a path may be 4096 bytes.
@@ -145,7 +149,7 @@ def put_volume(txn: Transaction, volume: Volume) -> None:
     """Write *volume*, new or changed, and the row that finds it by its location."""
     txn.put_many(Table.VOLUMES, [(volume.volume_id.encode(), encode_volume(volume))])
     if volume.location:
-        key = _source_key(volume.owner_id, volume.location)
+        key = source_key(volume.owner_id, volume.location)
         txn.put_many(Table.VOLUMES_BY_SOURCE, [(key, volume.volume_id.encode())])
 
 
@@ -156,7 +160,7 @@ def find_volume(reader: Reader, volume_id: VolumeId) -> Volume | None:
 
 def find_volume_at(reader: Reader, owner_id: AccountId, location: str) -> Volume | None:
     """The account's volume that is read from *location*."""
-    (row,) = reader.get_many(Table.VOLUMES_BY_SOURCE, [_source_key(owner_id, location)])
+    (row,) = reader.get_many(Table.VOLUMES_BY_SOURCE, [source_key(owner_id, location)])
     return None if row is None else find_volume(reader, VolumeId(row.decode()))
 
 
