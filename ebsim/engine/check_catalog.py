@@ -1,0 +1,240 @@
+"""Checking snapshots, volumes and manifests against each other.
+
+Each snapshot is looked at by itself: its rows, its manifest, its rows again.  If those
+changed meanwhile, or a session is at work on the snapshot, that is no finding.
+"""
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import NamedTuple
+
+from ebsim.catalog.manifest import ManifestDamaged, read_manifest, snapshot_id_of
+from ebsim.catalog.records import find_snapshot, find_volume, index_keys, source_key
+from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.volume import Volume, decode_volume
+from ebsim.chunkstore.chunk_index import find_numbers
+from ebsim.chunkstore.ledger import scan_all
+from ebsim.chunkstore.rows import Holder, decode_hold, decode_holder, hold_prefix
+from ebsim.engine.check_report import FindingKind
+from ebsim.engine.holds import reader_of, root_holder
+from ebsim.engine.recovery import interrupted_uploads
+from ebsim.engine.region import Region
+from ebsim.errors import UnsupportedFormat
+from ebsim.ids import SnapshotId, is_whole_id
+from ebsim.metadata.transactions import Reader, Table
+
+
+class Mend(Enum):
+    """What puts a fault right."""
+
+    WRITE_MANIFEST = auto()  # from the rows
+    RESTORE_ROWS = auto()  # from the manifest
+    PUT_ROWS = auto()  # the index rows, from the snapshot's own
+    HOLD_ROOT = auto()
+    DROP_HOLDS = auto()
+    DROP_ROW = auto()
+    NOTHING = auto()
+
+
+class CatalogFault(NamedTuple):
+    """Something wrong with a snapshot, or with the row *key* of *table*."""
+
+    kind: FindingKind
+    subject: str
+    what: str
+    mend: Mend
+    is_lost: bool = False
+    table: Table = Table.SNAPSHOTS
+    key: bytes = b""
+
+
+class _Rows(NamedTuple):
+    """What the metadata says of one snapshot at one moment."""
+
+    snapshot: Snapshot | None
+    volume: Volume | None
+    indexed: bool
+    root_number: int | None
+    held_number: int | None
+    is_busy: bool
+
+
+def check_catalog(region: Region) -> tuple[int, list[CatalogFault], list[str]]:
+    """Return how many snapshots there are, what is wrong with them, and notes."""
+    notes = []
+    ids = set()
+    for name in region.backend.names("snapshots"):
+        snapshot_id = snapshot_id_of(name)
+        if is_whole_id(snapshot_id, "snap") and name.endswith(".json"):
+            ids.add(snapshot_id)
+        else:
+            notes.append(f"{name} is not a name that ebsim gives; it was left alone")
+    rows = region.metadata.read(lambda reader: list(_keys(reader, Table.SNAPSHOTS)))
+    ids.update(SnapshotId(key.decode()) for key in rows)
+    faults: list[CatalogFault] = []
+    for snapshot_id in sorted(ids):
+        faults += snapshot_faults(region, snapshot_id)
+    faults += region.metadata.read(_stray_index_rows)
+    faults += _stray_holds(region)
+    uploads = region.metadata.read(interrupted_uploads)
+    notes += [f"{volume} has an interrupted upload, {upload}" for volume, upload in uploads]
+    return len(rows), faults, notes
+
+
+def _keys(reader: Reader, table: Table) -> Iterator[bytes]:
+    return (key for key, _ in scan_all(reader, table))
+
+
+def snapshot_faults(region: Region, snapshot_id: SnapshotId) -> list[CatalogFault]:
+    """What is wrong with one snapshot, as long as nobody is at work on it."""
+    while True:
+        before = region.metadata.read(lambda reader: _rows_of(reader, region, snapshot_id))
+        if before.is_busy:
+            return []
+        try:
+            manifest, complaint = read_manifest(region.backend, snapshot_id), ""
+        except (ManifestDamaged, UnsupportedFormat) as error:
+            manifest, complaint = None, str(error)
+        except FileNotFoundError:
+            continue
+        if region.metadata.read(lambda reader: _rows_of(reader, region, snapshot_id)) == before:
+            return list(_compare(snapshot_id, before, manifest, complaint))
+
+
+def _rows_of(reader: Reader, region: Region, snapshot_id: SnapshotId) -> _Rows:
+    snapshot = find_snapshot(reader, snapshot_id)
+    notes = (key.decode().partition("/") for key in _keys(reader, Table.SESSIONS))
+    is_busy = any(
+        noted == snapshot_id and region.sessions.is_alive(session) for session, _, noted in notes
+    )
+    if snapshot is None:
+        return _Rows(None, None, True, None, None, is_busy)
+    root_number = None
+    if snapshot.root is not None:
+        root_number = find_numbers(reader, [snapshot.root]).get(snapshot.root)
+    (hold,) = reader.get_many(Table.HOLDS, [root_holder(snapshot_id).key()])
+    return _Rows(
+        snapshot,
+        find_volume(reader, snapshot.volume_id),
+        all(reader.get_many(t, [key]) != [None] for t, key in index_keys(snapshot).items()),
+        root_number,
+        decode_hold(hold)[0] if hold is not None else None,
+        is_busy,
+    )
+
+
+def _compare(
+    snapshot_id: SnapshotId,
+    rows: _Rows,
+    manifest: tuple[Snapshot, Volume] | None,
+    complaint: str,
+) -> Iterator[CatalogFault]:
+    snapshot = rows.snapshot
+    if snapshot is None:
+        if manifest is not None:
+            what = "the metadata has no row for its manifest"
+            yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.RESTORE_ROWS)
+        elif "it is not there" not in complaint:
+            yield CatalogFault(
+                FindingKind.MANIFEST, snapshot_id, complaint, Mend.NOTHING, is_lost=True
+            )
+        return
+    if snapshot.state is not SnapshotState.COMPLETED:
+        what = f"it is {snapshot.state}, and no process is at work on it"
+        yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.NOTHING)
+        return
+    yield from _compare_rows(snapshot_id, rows)
+    if manifest is None:
+        yield CatalogFault(FindingKind.MANIFEST, snapshot_id, complaint, Mend.WRITE_MANIFEST)
+    elif manifest[0] != snapshot:
+        what = "its manifest and its row do not say the same"
+        yield CatalogFault(FindingKind.MANIFEST, snapshot_id, what, Mend.WRITE_MANIFEST)
+
+
+def _compare_rows(snapshot_id: SnapshotId, rows: _Rows) -> Iterator[CatalogFault]:
+    if rows.volume is None:
+        what = "its volume has no row"
+        yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.RESTORE_ROWS)
+    if not rows.indexed:
+        what = "the rows that find it by time or volume are missing"
+        yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.PUT_ROWS)
+    if rows.root_number is None:
+        what = "the root of its block map is not in the store"
+        yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.HOLD_ROOT, is_lost=True)
+    elif rows.held_number != rows.root_number:
+        what = "it does not hold its root"
+        yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.HOLD_ROOT)
+
+
+def _stray_index_rows(reader: Reader) -> list[CatalogFault]:
+    """Index rows that lead to nothing, and volumes that their location does not lead to."""
+    faults = []
+    for table in (Table.SNAPSHOTS_BY_TIME, Table.SNAPSHOTS_BY_VOLUME):
+        for key in _keys(reader, table):
+            snapshot_id = SnapshotId(key[key.rfind(b"snap-") :].decode(errors="replace"))
+            snapshot = find_snapshot(reader, snapshot_id)
+            if snapshot is None or index_keys(snapshot)[table] != key:
+                what = f"a row of {table} leads to no such snapshot"
+                faults.append(_stray(snapshot_id, what, table, key))
+    wanted = {}
+    for _, value in scan_all(reader, Table.VOLUMES):
+        volume = decode_volume(value)
+        if volume.location:
+            wanted[source_key(volume.owner_id, volume.location)] = volume.volume_id
+    for key, value in scan_all(reader, Table.VOLUMES_BY_SOURCE):
+        if wanted.pop(key, None) != value.decode():
+            what = "its location's row leads to no such volume"
+            faults.append(_stray(value.decode(), what, Table.VOLUMES_BY_SOURCE, key))
+    faults += [
+        CatalogFault(
+            FindingKind.SNAPSHOT,
+            volume_id,
+            "no row leads from its location to it",
+            Mend.PUT_ROWS,
+            table=Table.VOLUMES,
+            key=volume_id.encode(),
+        )
+        for volume_id in wanted.values()
+    ]
+    return faults
+
+
+def _stray(subject: str, what: str, table: Table, key: bytes) -> CatalogFault:
+    return CatalogFault(FindingKind.SNAPSHOT, subject, what, Mend.DROP_ROW, table=table, key=key)
+
+
+def _stray_holds(region: Region) -> list[CatalogFault]:
+    """Holds whose owner is gone, and those that a completed snapshot should have dropped."""
+    faults = []
+    for owner in region.metadata.read(_owners):
+        if not region.metadata.read(lambda reader: _may_hold(reader, region, owner)):  # noqa: B023 (called at once)
+            what = "it holds nodes that it has no use for"
+            faults.append(CatalogFault(FindingKind.COUNT, owner, what, Mend.DROP_HOLDS))
+    return faults
+
+
+def _owners(reader: Reader) -> list[str]:
+    owners: list[str] = []
+    start = b""
+    while rows := reader.scan(Table.HOLDS, start, limit=1):
+        owners.append(decode_holder(rows[0][0]).owner)
+        start = hold_prefix(owners[-1]) + b"\xff" * 11
+    return owners
+
+
+def _may_hold(reader: Reader, region: Region, owner: str) -> bool:
+    """Whether all of the owner's holds are there for a reason."""
+    if owner.startswith(reader_of("")):
+        return region.sessions.is_alive(owner.removeprefix(reader_of("")))
+    if any(owner == upload for _, upload in interrupted_uploads(reader)):
+        return True
+    snapshot_id = SnapshotId(owner)
+    if _rows_of(reader, region, snapshot_id).is_busy:
+        return True
+    prefix = hold_prefix(owner)
+    holds = [
+        decode_holder(key) for key, _ in reader.scan(Table.HOLDS, prefix, prefix + b"\xff" * 10,
+                                                     limit=2)
+    ]  # fmt: skip
+    expected: list[Holder] = [root_holder(snapshot_id)]
+    return find_snapshot(reader, snapshot_id) is not None and holds == expected
