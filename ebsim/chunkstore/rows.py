@@ -151,13 +151,13 @@ def decode_node_row(value: bytes) -> NodeRow:
     Raises:
         MetadataCorrupt: its parts do not add up.
     """
+    if len(value) < _NODE.size:
+        raise MetadataCorrupt(where="a node row", found=f"{len(value)} bytes")
     kind, has_fingerprints, _, count, bitmap = _NODE.unpack_from(value)
     stop = _NODE.size + 8 * count
-    children = array("Q", value[_NODE.size : stop])
-    fingerprints = value[stop:]
-    if len(fingerprints) != (count * FINGERPRINT_SIZE if has_fingerprints else 0):
+    if len(value) != stop + (count * FINGERPRINT_SIZE if has_fingerprints else 0):
         raise MetadataCorrupt(where="a node row", found=f"{len(value)} bytes, {count} children")
-    return NodeRow(kind, bitmap, children, fingerprints)
+    return NodeRow(kind, bitmap, array("Q", value[_NODE.size : stop]), value[stop:])
 
 
 class Holder(NamedTuple):

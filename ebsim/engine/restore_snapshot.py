@@ -204,8 +204,11 @@ def _present_blocks(region: Region, block_map: BlockMap) -> Iterator[PresentBloc
 
 
 def _write(stream: BinaryIO, data: memoryview | bytes) -> None:
+    view = memoryview(data)
     try:
-        stream.write(data)
+        while view:
+            # A raw stream may take less than it is given.
+            view = view[stream.write(view) :]
     except BrokenPipeError:
         raise
     except OSError as error:
