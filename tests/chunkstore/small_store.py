@@ -12,7 +12,12 @@ from ebsim.backends.memory import Memory
 from ebsim.chunkstore.chunk_index import find_locations
 from ebsim.chunkstore.chunk_reader import ChunkReader
 from ebsim.chunkstore.chunk_writer import ChunkWriter
-from ebsim.chunkstore.compaction import Compacted, Compaction, plan_compaction
+from ebsim.chunkstore.compaction import (
+    Compacted,
+    Compaction,
+    CompactionPlan,
+    plan_compaction,
+)
 from ebsim.chunkstore.node_commit import NewNode
 from ebsim.chunkstore.pack_format import HEADER_SIZE, Kind
 from ebsim.chunkstore.reclaim import Reclaimer
@@ -133,9 +138,9 @@ class SmallStore:
 
         self.metadata.run(drop)
 
-    def compact(self) -> Compacted:
-        """One compaction, in a session of its own."""
-        plan = plan_compaction(self.backend, self.metadata, self.sessions.is_alive)
+    def compact(self, plan: CompactionPlan | None = None) -> Compacted:
+        """One compaction, in a session of its own, of what is worth it or as *plan* says."""
+        plan = plan or plan_compaction(self.backend, self.metadata, self.sessions.is_alive)
         session = self.sessions.open()
         compaction = Compaction(self.backend, self.metadata, session, self.reclaimer)
         done = compaction.execute(plan, Unwatched())

@@ -7,6 +7,7 @@ says, everything reachable reads back, and after reclaim nothing else is there.
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from hypothesis.stateful import (
 
 from ebsim.backends.memory import Memory
 from ebsim.chunkstore.chunk_writer import ChunkWriter
+from ebsim.chunkstore.compaction import CompactionPlan, WastefulPack
 from ebsim.chunkstore.deletion_plan import plan_deletion
+from ebsim.chunkstore.reclaim import session_of
 from ebsim.chunkstore.rows import Holder, decode_hold, hold_prefix
 from ebsim.chunkstore.sessions import Session
 from ebsim.content.digest import block_digest
@@ -53,13 +56,13 @@ class Writing:
     writer: ChunkWriter
     owner: str
     leaves: list[Digest] = field(default_factory=list)
-    puts: set[Digest] = field(default_factory=set)
 
 
 class ChunkStoreMachine(RuleBasedStateMachine):
     """Model: bytes and edges by digest, and the roots that each finished owner holds."""
 
     snapshots = Bundle("snapshots")
+    chunks_seen = Bundle("chunks_seen")
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,6 +71,7 @@ class ChunkStoreMachine(RuleBasedStateMachine):
         self.chunks: dict[Digest, bytes] = {}
         self.edges: dict[Digest, list[Digest]] = {}
         self.roots: dict[str, Digest] = {}
+        self.seen = []
         self.owner_count = 0
         self.at_work = {number: self.begin() for number in WRITERS}
 
@@ -83,10 +87,10 @@ class ChunkStoreMachine(RuleBasedStateMachine):
         writer = self.store.writer(session, BLOCKS)
         return Writing(session, writer, f"snap-{self.owner_count}")
 
-    def reachable(self) -> set[Digest]:
-        """What finished owners hold, and everything below it."""
+    def reachable(self, others: Sequence[Digest] = ()) -> set[Digest]:
+        """What finished owners hold, and *others*, and everything below."""
         found: set[Digest] = set()
-        stack = list(self.roots.values())
+        stack = [*self.roots.values(), *others]
         while stack:
             digest = stack.pop()
             if digest not in found:
@@ -94,8 +98,12 @@ class ChunkStoreMachine(RuleBasedStateMachine):
                 stack.extend(self.edges.get(digest, []))
         return found
 
-    @rule(number=writers, seeds=contents)
+    @rule(target=chunks_seen, number=writers, seeds=contents)
     def put_leaf(self, number, seeds):
+        leaf = self.put(number, seeds)
+        return multiple(leaf, *self.edges[leaf])
+
+    def put(self, number: int, seeds: Sequence[int]) -> Digest:
         writing = self.at_work[number]
         blocks = [BLOCKS[seed] for seed in seeds]
         node = leaf_node(Holder(writing.owner, 0, len(writing.leaves)), blocks)
@@ -107,17 +115,18 @@ class ChunkStoreMachine(RuleBasedStateMachine):
         self.chunks[node.digest] = node.encoded
         self.edges[node.digest] = [block_digest(block) for block in blocks]
         writing.leaves.append(node.digest)
+        return node.digest
 
     @rule(number=writers)
     def flush(self, number):
         self.at_work[number].writer.flush()
 
-    @rule(target=snapshots, number=writers)
-    def finish(self, number):
-        """Put a root over the leaves, commit it, end the session, begin another."""
+    @rule(target=snapshots, number=writers, leaves=st.lists(contents, min_size=1, max_size=3))
+    def finish(self, number, leaves):
+        """Put more leaves and a root, commit, end the session, begin another."""
         writing = self.at_work[number]
-        if not writing.leaves:
-            return multiple()
+        for seeds in leaves:
+            self.put(number, seeds)
         leaves = writing.leaves
         root = inner_node(Holder(writing.owner, 1, 0), leaves, range(len(leaves)))
         writing.writer.put_node(root)
@@ -168,23 +177,50 @@ class ChunkStoreMachine(RuleBasedStateMachine):
     @rule()
     def reclaim(self):
         self.store.reclaimer.run()
-        idle = not any(writing.leaves for writing in self.at_work.values())
-        if idle:
-            there = {digest for digest in self.chunks if self.store.has(digest)}
-            assert there == self.reachable()
+        there = {digest for digest in self.chunks if self.store.has(digest)}
+        leaves = [leaf for writing in self.at_work.values() for leaf in writing.leaves]
+        assert self.reachable() <= there <= self.reachable(leaves)
 
     @rule()
     def sweep(self):
         self.store.reclaimer.sweep()
         for row in self.store.packs().values():
-            is_alive = self.store.sessions.is_alive(row.name[6:22])
+            is_alive = self.store.sessions.is_alive(session_of(row.name))
             assert row.live_count or is_alive, "an empty pack of nobody's was left"
 
     @rule()
     def compact(self):
-        done = self.store.compact()
+        assert self.store.compact().damage == []
+
+    @rule(choose=st.randoms(use_true_random=False))
+    def rewrite_any_packs(self, choose):
+        """Whatever the packs are that a plan names, rewriting them loses nothing."""
+        packs = tuple(
+            WastefulPack(number, row.name, row.live_count, row.live_bytes, 0)
+            for number, row in sorted(self.store.packs().items())
+            if choose.random() < 0.7 and not self.store.sessions.is_alive(session_of(row.name))
+        )
+        done = self.store.compact(CompactionPlan(packs, 0, 0))
         assert done.damage == []
-        event(f"moved by compaction: {bool(done.moved_count)}")
+        assert done.moved_count == sum(pack.live_count for pack in packs)
+        names = set(self.store.backend.names("packs"))
+        assert not names & {pack.name for pack in packs}
+        event(f"packs rewritten: {min(len(packs), 3)}")
+
+    @rule(digest=chunks_seen)
+    def look_up(self, digest):
+        """Remember where a chunk lies, to read it later, when it may lie elsewhere."""
+        (found,) = self.store.reader.find([digest])
+        if found is not None:
+            self.seen.append(found)
+
+    @rule()
+    def read_what_was_looked_up(self):
+        seen, self.seen = self.seen, []
+        for found in seen:
+            if self.store.has(found.digest):
+                chunk = self.store.reader.read_found(found)
+                assert bytes(chunk) == self.chunks[found.digest]
 
     @invariant()
     def books_are_right(self):
