@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -232,7 +233,7 @@ class ChunkStoreMachine(RuleBasedStateMachine):
             assert bytes(self.store.reader.read(digest)) == self.chunks[digest]
 
 
-TestChunkStore = ChunkStoreMachine.TestCase
+TestChunkStore = pytest.mark.slow(ChunkStoreMachine.TestCase)
 TestChunkStore.settings = settings(
     max_examples=settings.default.max_examples // 2, stateful_step_count=30
 )

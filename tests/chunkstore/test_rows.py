@@ -63,6 +63,7 @@ def test_locations_read_back_from_their_slots(first, second):
     assert (decode_location(page, 0), decode_location(page, 1)) == (first, second)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.dictionaries(st.integers(1, 200), st.none() | locations, max_size=8), max_size=5)
 )
@@ -136,6 +137,7 @@ def test_a_full_leafs_row_fits_a_page_of_lmdb():
     assert len(encode_node_row(row)) <= 3100
 
 
+@pytest.mark.slow
 @given(node_rows(), st.data())
 def test_a_node_row_cut_short_or_longer_is_refused(row, data):
     raw = encode_node_row(row)
