@@ -137,7 +137,7 @@ def commit_nodes(
     missing = wanted - numbers.keys() - placed.keys()
     if missing:
         raise ChunksFreed(missing)
-    stored_nodes = {node.digest for node in nodes} & numbers.keys()
+    stored_nodes = _with_edges(txn, {node.digest for node in nodes} & numbers.keys(), numbers)
     written_again = {d: numbers[d] for d in numbers if d in placed}
     healed = _damaged(txn, written_again)
     fresh = sorted(
@@ -172,6 +172,15 @@ def record_bytes(reader: Reader, numbers: Sequence[int]) -> int:
     return sum(
         HEADER_SIZE + locations[number].payload_size for number in numbers if number in locations
     )
+
+
+def _with_edges(
+    txn: Transaction, digests: Set[Digest], numbers: Mapping[Digest, int]
+) -> set[Digest]:
+    """Those nodes whose edges are counted: one that a rebuild found missing has none."""
+    order = sorted(digests)
+    rows = txn.get_many(Table.NODES, [number_key(numbers[digest]) for digest in order])
+    return {digest for digest, row in zip(order, rows, strict=True) if row is not None}
 
 
 def _damaged(txn: Transaction, numbers: Mapping[Digest, int]) -> dict[Digest, int]:
