@@ -13,7 +13,9 @@ from pathlib import Path
 from random import Random
 
 from ebsim.durable_files import Files
-from ebsim.errors import StorageUnavailable
+from ebsim.errors import Conflict, StorageUnavailable
+
+_REBUILD = "rebuild"
 
 
 class Session:
@@ -72,11 +74,46 @@ class Sessions:
                 # Between the two calls somebody may have taken the file for a dead
                 # session's and removed it; then this lock is on a file that nobody finds.
                 if self._is_at(descriptor, path):
+                    self._refuse_during_rebuild(path)
                     self._files.sync_directory(self._directory)
                     return Session(self._files, path, descriptor)
             except BaseException:
                 self._files.close(descriptor)
                 raise
+            self._files.close(descriptor)
+
+    def _refuse_during_rebuild(self, path: Path) -> None:
+        # After the session's own file is there: either this sees the rebuild, or the
+        # rebuild sees the session.
+        if self.is_alive(_REBUILD):
+            self._files.unlink(path)
+            raise Conflict(
+                "the store's metadata is being rebuilt. Nothing was changed. "
+                "Wait until 'ebsim store rebuild' is done."
+            )
+
+    @contextmanager
+    def shut_out(self) -> Iterator[None]:
+        """Let no session begin while the body runs.
+
+        Raises:
+            Conflict: one is alive, or somebody else shuts sessions out.
+        """
+        path = self._directory / _REBUILD
+        descriptor = self._files.open_or_create(path)
+        try:
+            if not self._files.lock(descriptor, wait=False) or not self._is_at(descriptor, path):
+                raise Conflict("another process rebuilds the store. Nothing was changed.")
+            names = [name for name in self._files.file_names(self._directory) if name != _REBUILD]
+            alive = [name for name in names if self.is_alive(name)]
+            if alive:
+                raise Conflict(
+                    f"{len(alive)} processes are at work on the store. Nothing was changed. "
+                    "Wait until they are done, or stop them."
+                )
+            yield
+            self._files.unlink(path)
+        finally:
             self._files.close(descriptor)
 
     def dead(self) -> list[str]:

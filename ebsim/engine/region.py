@@ -15,12 +15,15 @@ from ebsim.clock import Clock, SystemClock
 from ebsim.durable_files import Files
 from ebsim.engine.home import prepare_home, region_path
 from ebsim.engine.reserve import Reserve
+from ebsim.errors import Conflict, MetadataCorrupt
 from ebsim.ids import AccountId
+from ebsim.metadata.lmdb_environment import DATA_FILE
 from ebsim.metadata.lmdb_metadata import LmdbMetadata
 from ebsim.metadata.transactions import Metadata, Reader, Table, Transaction
 
 _SEED = b"fingerprint_seed"
 _GENERATION = b"generation"
+METADATA = "metadata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,19 @@ class Region:
     sessions: Sessions
     reserve: Reserve
     chunks: ChunkReader
+    metadata_identity: int
 
     def close(self) -> None:
         """Release files.  Sessions must have ended."""
         self.metadata.close()
         self.backend.close()
+
+    def _refuse_old_metadata(self) -> None:
+        """Refuse to write to metadata that a rebuild has put aside since it was opened."""
+        if metadata_identity(self.files, self.path) != self.metadata_identity:
+            raise Conflict(
+                "the metadata was rebuilt meanwhile. Nothing was changed. Run the command again."
+            )
 
     def reclaimer(self, *, ended: Collection[str] = ()) -> Reclaimer:
         """What gives space back; the sessions *ended* are sure to add to no pack any more."""
@@ -66,6 +77,7 @@ class Region:
         """
         session = self.sessions.open()
         try:
+            self._refuse_old_metadata()
             yield session
         except BaseException:
             session.abandon()
@@ -91,19 +103,25 @@ def open_region(
         NotFound: there is no such home, and none was to be made.
         UnsupportedFormat: a newer ebsim made the home.
         InvalidRequest: the home lies in another home or on a network file system.
+        MetadataCorrupt: there are packs or manifests, and no metadata.
     """
     files = files or Files()
     random = random or SystemRandom()
     home = home.absolute()
     path = region_path(home, name)
     prepare_home(home, files, create=create)
-    for folder in ("packs", "snapshots", "sessions", "metadata"):
+    _refuse_lost_metadata(files, path)
+    for folder in ("packs", "snapshots", "sessions", METADATA):
         if files.status(path / folder) is None:
             files.make_directories(path / folder)
     reserve = Reserve(path / "reserve", files)
     backend = LocalDirectory(path, files)
-    metadata = LmdbMetadata(path / "metadata")
-    seed = _read_or_make_seed(metadata, random)
+    metadata = LmdbMetadata(path / METADATA)
+    try:
+        seed = _read_or_make_seed(metadata, random, is_empty=not _stored_names(files, path))
+    except BaseException:
+        metadata.close()
+        raise
     return Region(
         name=name,
         account_id=account_id,
@@ -118,20 +136,57 @@ def open_region(
         sessions=Sessions(path / "sessions", random, files),
         reserve=reserve,
         chunks=ChunkReader(backend, metadata),
+        metadata_identity=metadata_identity(files, path),
     )
 
 
-def _read_or_make_seed(metadata: Metadata, random: Random) -> int:
+def _stored_names(files: Files, path: Path) -> list[str]:
+    """The packs and manifests in the region at *path*."""
+    folders = (path / "packs", path / "snapshots")
+    return [n for folder in folders for n in files.file_names(folder) if not n.startswith(".")]
+
+
+def _lost_metadata(path: Path) -> MetadataCorrupt:
+    found = "it is missing or empty, and the region has packs or manifests"
+    return MetadataCorrupt(where=f"{path / METADATA}", found=found)
+
+
+def _refuse_lost_metadata(files: Files, path: Path) -> None:
+    """Refuse to begin an empty store where one with snapshots was."""
+    if files.status(path / METADATA / DATA_FILE) is None and _stored_names(files, path):
+        raise _lost_metadata(path)
+
+
+def metadata_identity(files: Files, path: Path) -> int:
+    """What tells the metadata of the region at *path* from one that a rebuild made since."""
+    status = files.status(path / METADATA)
+    return status.st_ino if status is not None else 0
+
+
+def _read_or_make_seed(metadata: LmdbMetadata, random: Random, *, is_empty: bool) -> int:
     def read(reader: Reader) -> bytes | None:
         (row,) = reader.get_many(Table.STORE, [_SEED])
         return row
 
     def make(txn: Transaction) -> bytes:
-        made = read(txn) or random.getrandbits(64).to_bytes(8, "little")
-        txn.put_many(Table.STORE, [(_SEED, made)])
-        return made
+        return read(txn) or make_seed(txn, random)
 
-    return int.from_bytes(metadata.read(read) or metadata.run(make), "little")
+    found = metadata.read(read)
+    if found is None and not is_empty:
+        raise _lost_metadata(metadata.path.parent)
+    return int.from_bytes(found or metadata.run(make), "little")
+
+
+def make_seed(txn: Transaction, random: Random) -> bytes:
+    """Give a store that has none its fingerprint seed."""
+    made = random.getrandbits(64).to_bytes(8, "little")
+    txn.put_many(Table.STORE, [(_SEED, made)])
+    return made
+
+
+def raise_generation(txn: Transaction, generation: int) -> None:
+    """Make every later write generation greater than *generation*."""
+    txn.put_many(Table.STORE, [(_GENERATION, generation.to_bytes(8, "little"))])
 
 
 def next_generation(txn: Transaction, now_ns: int) -> int:
