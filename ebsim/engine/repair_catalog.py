@@ -1,5 +1,6 @@
 """Putting snapshots, volumes, manifests and their index rows right."""
 
+from ebsim.backends.backend import Backend
 from ebsim.catalog.manifest import (
     ManifestDamaged,
     decode_manifest,
@@ -88,7 +89,7 @@ def _hold_root(region: Region, snapshot_id: SnapshotId) -> str:
 
 def _restore_rows(region: Region, snapshot_id: SnapshotId) -> str:
     """Bring a snapshot's rows back from its manifest."""
-    found = readable_manifest(region, snapshot_id)
+    found = readable_manifest(region.backend, snapshot_id)
     if found is None:
         return ""
     snapshot, volume = found
@@ -109,20 +110,20 @@ def _restore_rows(region: Region, snapshot_id: SnapshotId) -> str:
     return region.metadata.run(restore)
 
 
-def readable_manifest(region: Region, snapshot_id: SnapshotId) -> tuple[Snapshot, Volume] | None:
+def readable_manifest(backend: Backend, snapshot_id: SnapshotId) -> tuple[Snapshot, Volume] | None:
     """What a manifest says, a single flipped bit in it undone; written again if there was."""
     try:
-        return read_manifest(region.backend, snapshot_id)
+        return read_manifest(backend, snapshot_id)
     except UnsupportedFormat:
         return None
     except (IntegrityError, FileNotFoundError):
         name = manifest_name(snapshot_id)
-    size = region.backend.size_bytes(name)
+    size = backend.size_bytes(name)
     if size is None:
         return None
-    found = _unflipped(name, region.backend.read(name, 0, size))
+    found = _unflipped(name, backend.read(name, 0, size))
     if found is not None:
-        region.backend.put(name, encode_manifest(*found))
+        backend.put(name, encode_manifest(*found))
     return found
 
 

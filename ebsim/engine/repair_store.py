@@ -69,8 +69,9 @@ def repair_region(
         done += _heal(region, session, survey, sources)
         done += _rewrite_nodes(region, survey)
         done += repair_catalog(region)
-        # While a snapshot's root, row or manifest is missing, what it held must not go.
-        may_free = not check_catalog(region)[1]
+        # While a node, or a snapshot's row or manifest, is missing, what it held must stay.
+        damaged = region.metadata.read(lambda reader: reader.scan(Table.DAMAGED, limit=1))
+        may_free = not check_catalog(region)[1] and not damaged
         done += region.metadata.run(lambda txn: mend_rows(txn, may_free=may_free))
         done += region.metadata.run(correct_accounts)
     region.reclaimer().run()
@@ -213,7 +214,6 @@ def quarantine(region: Region, name: str) -> None:
 def _rewrite_nodes(region: Region, survey: Survey) -> list[str]:
     """Write rows of edges again from the nodes themselves."""
     numbers = {*survey.wrong_nodes, *survey.wrong_fingerprints, *survey.ledger.rowless}
-    numbers -= survey.bad_chunks.keys()
     if not numbers:
         return []
     wanted = NumberSet(numbers)
