@@ -204,7 +204,7 @@ class _Taking:
             uploaded = self._upload(session, started, disk, rehash=True)
             message = (
                 f"block {lie.block_index} had changed under the fingerprint it had before; "
-                "every block was compared by digest. "
+                "every block was compared by digest."
             )
         return self._complete(started, disk, uploaded, message)
 
@@ -290,14 +290,14 @@ class _Taking:
     ) -> Snapshot:
         """Steps 3 and 4."""
         region, parent = self._region, started.parent
-        changed = disk.changed_since_opened()
+        sentences = [message, disk.caution, disk.changed_since_opened()]
         snapshot = replace(
             started.snapshot,
             state=SnapshotState.COMPLETED,
             root=uploaded.root,
             size_bytes=disk.size_bytes,
             completion_time_ns=region.clock.now_ns(),
-            state_message=(message + (changed or "")).strip(),
+            state_message=" ".join(sentence for sentence in sentences if sentence),
             block_count=(parent.block_count if parent else 0) + uploaded.block_count_change,
             changed_block_count=uploaded.changed_block_count,
             stored_bytes=uploaded.stored_bytes,

@@ -40,6 +40,10 @@ class Disk(Protocol):
     def read_again(self, block_index: int, block_size: int) -> bytes | None:
         """A block's bytes once more, ``None`` where they are gone."""
 
+    @property
+    def caution(self) -> str | None:
+        """What is to be known of the disk before its snapshot is relied on."""
+
     def changed_since_opened(self) -> str | None:
         """What shows that the disk was written meanwhile."""
 
@@ -76,6 +80,10 @@ class SeekableDisk:
         block = bytearray(block_size)
         self._source.read_into(memoryview(block), block_index * block_size)
         return bytes(block)
+
+    @property
+    def caution(self) -> str | None:
+        return self._source.caution
 
     def changed_since_opened(self) -> str | None:
         return self._source.changed_since_opened()
@@ -126,6 +134,10 @@ class StreamedDisk:
 
     def read_again(self, block_index: int, block_size: int) -> bytes | None:
         del block_index, block_size
+        return None
+
+    @property
+    def caution(self) -> str | None:
         return None
 
     def changed_since_opened(self) -> str | None:

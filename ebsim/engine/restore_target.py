@@ -15,13 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from ebsim.engine.home import home_of
 from ebsim.errors import EbsimError, StorageFull, TargetUnusable
-from ebsim.sources.mounts import caution_for_file
+from ebsim.sources.mounts import use_of_file
 from ebsim.units import MIB
 
 _BLKGETSIZE64 = 0x80081272
 _BLKZEROOUT = 0x127F
 _ZEROS_PER_CALL = 64 * MIB
+_ALIGNMENT = 4096
 
 Buffer = bytes | bytearray | memoryview
 
@@ -57,14 +59,34 @@ def open_target(name: str, size_bytes: int, *, force: bool, source: str) -> Rest
         TargetUnusable: it exists and *force* is not given, is too small, is not writable,
             is mounted or in use, or is a directory.
     """
+    path, mode = settle_target(name, force=force, source=source)
+    if mode is None:
+        return FileTarget(path, size_bytes, replace=False)
+    if stat.S_ISBLK(mode):
+        return DeviceTarget(path, size_bytes)
+    return FileTarget(path, size_bytes, replace=True)
+
+
+def settle_target(name: str, *, force: bool, source: str) -> tuple[Path, int | None]:
+    """The real path of the target *name*, and its mode where it exists and may be replaced.
+
+    Raises:
+        TargetUnusable: it exists and *force* is not given, is neither file nor device,
+            holds a mounted file system, or lies in a home.
+    """
     path = Path(name)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return FileTarget(path.resolve(), size_bytes, replace=False)
+        path = path.resolve()
+        _refuse_store_as_target(name, path)
+        return path, None
     except OSError as error:
-        raise TargetUnusable(f"{name} cannot be used: {error.strerror}.") from error
+        raise TargetUnusable(
+            f"{name} cannot be used: {error.strerror}. Nothing was changed. Name a file to make."
+        ) from error
     path = path.resolve()
+    _refuse_store_as_target(name, path)
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise TargetUnusable(
             f"{name} is no file and no block device. Nothing was changed. Name a file to make."
@@ -74,12 +96,20 @@ def open_target(name: str, size_bytes: int, *, force: bool, source: str) -> Rest
         raise TargetUnusable(
             f"{name} exists: {whose}it was not changed. Use --force to overwrite it."
         )
-    if stat.S_ISBLK(mode):
-        return DeviceTarget(path, size_bytes)
-    in_use = caution_for_file(str(path))
-    if in_use is not None:
-        raise TargetUnusable(f"{name} was not changed: {in_use}")
-    return FileTarget(path, size_bytes, replace=True)
+    if stat.S_ISREG(mode):
+        in_use = use_of_file(str(path))
+        if in_use is not None:
+            raise TargetUnusable(f"{name} was not changed: it is {in_use}. Release it first.")
+    return path, mode
+
+
+def _refuse_store_as_target(name: str, path: Path) -> None:
+    home = home_of(path.parent)
+    if home is not None:
+        raise TargetUnusable(
+            f"{name} would lie in the ebsim home {home}. Nothing was changed. "
+            "Name a file outside it."
+        )
 
 
 def write_failure(name: str, error: OSError, unchanged: str) -> EbsimError:
@@ -97,16 +127,29 @@ class _OpenTarget:
     def __init__(self, name: str, descriptor: int) -> None:
         self.name = name
         self.descriptor = descriptor
+        self._direct = _open_direct(descriptor)
 
     def write_at(self, data: Buffer, offset_bytes: int) -> None:
         view = memoryview(data)
+        is_aligned = not (offset_bytes | len(view)) % _ALIGNMENT
         try:
+            if is_aligned and self._direct >= 0 and self._write_directly(view, offset_bytes):
+                return
             while view:
                 written = os.pwrite(self.descriptor, view, offset_bytes)
                 view = view[written:]
                 offset_bytes += written
         except OSError as error:
             raise write_failure(self.name, error, self.unchanged) from error
+
+    def _write_directly(self, view: memoryview, offset_bytes: int) -> bool:
+        """Write past the page cache; return whether it was possible, and all was written."""
+        try:
+            return os.pwrite(self._direct, view, offset_bytes) == len(view)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return False
 
     def read_back(self, offset_bytes: int, size_bytes: int) -> bytes:
         os.posix_fadvise(self.descriptor, offset_bytes, size_bytes, os.POSIX_FADV_DONTNEED)
@@ -127,9 +170,19 @@ class _OpenTarget:
             raise write_failure(self.name, error, self.unchanged) from error
 
     def close(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        for descriptor in {self.descriptor, self._direct} - {-1}:
+            os.close(descriptor)
+        self.descriptor = self._direct = -1
+
+
+def _open_direct(descriptor: int) -> int:
+    """The file of *descriptor* once more, for writing past the page cache; -1 if it cannot."""
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT}:
+            raise
+        return -1
 
 
 class FileTarget(_OpenTarget):

@@ -35,11 +35,7 @@ def export_image(
         MissingTool: there is no ``qemu-img``.
         TargetUnusable: the image cannot be written; *target* is as it was.
     """
-    program = shutil.which(_PROGRAM)
-    if program is None:
-        raise MissingTool(
-            tool=_PROGRAM, package="qemu-utils", purpose=f"Writing a {image_format} image"
-        )
+    program = require_exporter(image_format)
     disk, path = Path(os.path.realpath(raw_path)), Path(os.path.realpath(target))
     if path.exists() and not path.is_file():
         raise TargetUnusable(f"{path} is not a regular file. Name a file for the image.")
@@ -56,6 +52,20 @@ def export_image(
         _publish(made, path)
     finally:
         shutil.rmtree(folder)
+
+
+def require_exporter(image_format: ImageFormat) -> str:
+    """The path of the program that writes images.
+
+    Raises:
+        MissingTool: it is not installed.
+    """
+    program = shutil.which(_PROGRAM)
+    if program is None:
+        raise MissingTool(
+            tool=_PROGRAM, package="qemu-utils", purpose=f"Writing a {image_format} image"
+        )
+    return program
 
 
 def _convert(

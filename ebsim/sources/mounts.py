@@ -46,15 +46,50 @@ def caution_for_device(location: str) -> str | None:
 
 def caution_for_file(location: str) -> str | None:
     """The same for an image file that is behind a loop device."""
-    for loop in sorted(_SYS_BLOCK.glob("loop*")):
-        if _read(loop / "loop" / "backing_file") == location:
-            caution = _caution(location, _read(loop / "dev"))
-            if caution is not None:
-                return caution
+    for device in _loop_devices(location):
+        caution = _caution(location, device)
+        if caution is not None:
+            return caution
     return None
 
 
+def use_of_file(location: str) -> str | None:
+    """Who would notice if the image file at *location* were replaced: ``mounted at /mnt``."""
+    for device in _loop_devices(location):
+        for place, mounts in _mounts_of(device):
+            for mount in mounts:
+                return f"mounted at {mount.folder}"
+            for holder in _holders(place):
+                return f"in use by the device {holder}"
+    return None
+
+
+def _loop_devices(location: str) -> Iterator[str]:
+    """The numbers of the loop devices over a file."""
+    for loop in sorted(_SYS_BLOCK.glob("loop*")):
+        if _read(loop / "loop" / "backing_file") == location:
+            yield _read(loop / "dev")
+
+
 def _caution(location: str, device: str) -> str | None:
+    for place, mounts in _mounts_of(device):
+        for mount in mounts:
+            if mount.is_writable:
+                return (
+                    f"{location} is mounted read-write at {mount.folder}: the snapshot may "
+                    "hold a half-written file system. Unmount it, or freeze it with "
+                    "'fsfreeze', for one that is whole."
+                )
+        for holder in _holders(place):
+            return (
+                f"{location} is in use by the device {holder}: the snapshot may hold "
+                "half-written data."
+            )
+    return None
+
+
+def _mounts_of(device: str) -> Iterator[tuple[Path, list[Mount]]]:
+    """A device and each of its partitions, by place in ``/sys``, and what is mounted of it."""
     folder = _SYS_DEV_BLOCK / device
     devices = {device: folder} | {
         _read(child): child.parent for child in folder.glob("*/dev") if _read(child)
@@ -63,19 +98,12 @@ def _caution(location: str, device: str) -> str | None:
     for number, place in devices.items():
         # btrfs mounts under a number of its own, and is known by its source only.
         path = f"/dev/{os.path.basename(os.path.realpath(place))}"  # noqa: PTH119 - text
-        for mount in mounts:
-            if mount.is_writable and (number == mount.device or path == mount.source):
-                return (
-                    f"{location} is mounted read-write at {mount.folder}: the snapshot may "
-                    "hold a half-written file system. Unmount it, or freeze it with "
-                    "'fsfreeze', for one that is whole."
-                )
-        for holder in sorted(place.glob("holders/*")):
-            return (
-                f"{location} is in use by the device {holder.name}: the snapshot may hold "
-                "half-written data."
-            )
-    return None
+        yield place, [mount for mount in mounts if mount.device == number or mount.source == path]
+
+
+def _holders(place: Path) -> list[str]:
+    """The names of the devices that are built on the one at *place*."""
+    return sorted(holder.name for holder in place.glob("holders/*"))
 
 
 def _read(path: Path) -> str:
