@@ -54,6 +54,7 @@ def snapshot_document(snapshot: Snapshot) -> Document:
         "VolumeSize": snapshot.volume_size_gib,
         "Encrypted": False,
         "StorageTier": "standard",
+        "TransferType": "standard",
         "Tags": _tag_list(snapshot.tags),
         "SizeBytes": snapshot.size_bytes,
         "BlockSize": snapshot.block_size,
@@ -66,6 +67,8 @@ def snapshot_document(snapshot: Snapshot) -> Document:
         del document["StateMessage"]
     if snapshot.completion_time_ns is not None:
         document["CompletionTime"] = to_iso8601(snapshot.completion_time_ns)
+        # Every block that it addresses, its own and inherited ones: not what it added.
+        document["FullSnapshotSizeInBytes"] = snapshot.block_count * snapshot.block_size
     if snapshot.parent_id is not None:
         document["ParentSnapshotId"] = snapshot.parent_id
     return document

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 
 import click
 
-from ebsim.cli.option_types import TagType, tags_by_key
+from ebsim.cli.messages import say
+from ebsim.cli.opened_region import opened_region
+from ebsim.cli.option_types import FormatType, TagType, tags_by_key
+from ebsim.cli.output import print_json
 from ebsim.cli.settings import Settings
 from ebsim.cli.taken_snapshots import take_snapshots
-from ebsim.cli.unbuilt import refuse
 from ebsim.engine.create_snapshot import SnapshotOptions
-
-FORMATS = ("raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi")
+from ebsim.engine.export_snapshot import export_snapshot
+from ebsim.units import format_size
 
 
 @click.command("import")
@@ -18,8 +20,8 @@ FORMATS = ("raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi")
 @click.option(
     "--format",
     "image_format",
-    type=click.Choice(FORMATS),
-    help="The image's format.  [default: what its first bytes say]",
+    type=FormatType(),
+    help="The image's format.  [default: what its bytes say]",
 )
 @click.option(
     "--allow-backing-file",
@@ -66,11 +68,11 @@ def import_image(
 
 @click.command("export")
 @click.argument("snapshot_id", metavar="SNAP")
-@click.argument("target", type=click.Path())
+@click.argument("target")
 @click.option(
     "--format",
     "image_format",
-    type=click.Choice(FORMATS),
+    type=FormatType(),
     required=True,
     help="The format to write.",
 )
@@ -81,10 +83,29 @@ def export_image(
 ) -> None:
     """Write a snapshot to a qcow2, VMDK or other image.
 
-    Needs qemu-img (Debian and Ubuntu: qemu-utils).
+    Needs qemu-img (Debian and Ubuntu: qemu-utils), and room beside TARGET for the disk's
+    data.  Formats other than raw count in sectors: a disk of another length is filled up
+    with zeros to the next one.
 
     \b
     Example:
         ebsim export snap-0a1b2c disk.qcow2 --format qcow2
     """
-    refuse(settings, snapshot_id, target, image_format, force)
+    if target == "-":
+        raise click.UsageError("An image is written in any order, which a pipe cannot be.")
+    with opened_region(settings) as region, settings.watching() as progress:
+        exported = export_snapshot(
+            region, snapshot_id, target, image_format, force=force, progress=progress
+        )
+    if settings.wants_json:
+        print_json(
+            {
+                "SnapshotId": exported.snapshot.snapshot_id,
+                "Target": target,
+                "Format": image_format,
+                "SizeBytes": exported.size_bytes,
+                "DataBytes": exported.data_bytes,
+            }
+        )
+    elif not settings.is_quiet:
+        say(f"{target}: {image_format}, {format_size(exported.size_bytes)}")

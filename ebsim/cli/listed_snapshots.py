@@ -1,6 +1,6 @@
 """Printing what ``snapshot ls``, ``show`` and ``diff`` find."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.cli.amazon_shapes import (
@@ -9,6 +9,7 @@ from ebsim.cli.amazon_shapes import (
     snapshot_document,
     snapshot_row,
 )
+from ebsim.cli.messages import say
 from ebsim.cli.output import (
     Column,
     print_fields,
@@ -19,7 +20,12 @@ from ebsim.cli.output import (
 )
 from ebsim.cli.settings import Settings
 from ebsim.engine.diff_snapshots import diff_snapshots, ranges_of
-from ebsim.engine.list_snapshots import SnapshotUse, measure_snapshot, show_snapshot
+from ebsim.engine.list_snapshots import (
+    SnapshotPage,
+    SnapshotUse,
+    measure_snapshot,
+    show_snapshot,
+)
 from ebsim.engine.region import Region
 from ebsim.units import format_size
 
@@ -27,13 +33,16 @@ _USE_COLUMNS = (Column("unique", is_number=True), Column("shared", is_number=Tru
 
 
 def print_snapshots(
-    settings: Settings, region: Region, snapshots: Sequence[Snapshot], *, unique: bool
+    settings: Settings, region: Region, page: SnapshotPage, *, unique: bool
 ) -> None:
     """Print a listing, with what each holds by itself if *unique*."""
-    uses = [measure_snapshot(region, snapshot) if unique else None for snapshot in snapshots]
-    listed = list(zip(snapshots, uses, strict=True))
+    uses = [measure_snapshot(region, snapshot) if unique else None for snapshot in page.snapshots]
+    listed = list(zip(page.snapshots, uses, strict=True))
     if settings.wants_json:
-        print_json({"Snapshots": [_document(snapshot, use) for snapshot, use in listed]})
+        document: Document = {"Snapshots": [_document(snapshot, use) for snapshot, use in listed]}
+        if page.next_token is not None:
+            document["NextToken"] = page.next_token
+        print_json(document)
         return
     # The description, free text, stays last.
     columns = [*SNAPSHOT_COLUMNS[:-1], *(_USE_COLUMNS if unique else ()), SNAPSHOT_COLUMNS[-1]]
@@ -42,6 +51,8 @@ def print_snapshots(
         for row, use in ((snapshot_row(snapshot), use) for snapshot, use in listed)
     ]
     print_table(columns, rows)
+    if page.next_token is not None:
+        say(f"There are more: --next-token {page.next_token}")
 
 
 def print_snapshot(settings: Settings, region: Region, snapshot: Snapshot) -> None:
@@ -69,18 +80,12 @@ def print_differences(
 ) -> None:
     """Print where two snapshots differ, a range or a block a line, as they are found."""
     first, second = show_snapshot(region, first_id), show_snapshot(region, second_id)
-    size_bytes = max(first.size_bytes, second.size_bytes)
-    differences = diff_snapshots(region, first.snapshot_id, second.snapshot_id)
-    found: Iterator[Document]
     if by_block:
         name, columns = "ChangedBlocks", ["BlockIndex"]
-        found = ({"BlockIndex": difference.block_index} for difference in differences)
+        found = _changed_blocks(region, first, second)
     else:
         name, columns = "ChangedRanges", ["OffsetBytes", "SizeBytes"]
-        found = (
-            {"OffsetBytes": place.start, "SizeBytes": place.stop - place.start}
-            for place in ranges_of(differences, first.block_size, size_bytes)
-        )
+        found = _changed_ranges(region, first, second)
     if settings.wants_json:
         head = {
             "FirstSnapshotId": first.snapshot_id,
@@ -93,6 +98,18 @@ def print_differences(
             [Column(column, is_number=True) for column in columns],
             ([str(value) for value in item.values()] for item in found),
         )
+
+
+def _changed_blocks(region: Region, first: Snapshot, second: Snapshot) -> Iterator[Document]:
+    for difference in diff_snapshots(region, first.snapshot_id, second.snapshot_id):
+        yield {"BlockIndex": difference.block_index}
+
+
+def _changed_ranges(region: Region, first: Snapshot, second: Snapshot) -> Iterator[Document]:
+    differences = diff_snapshots(region, first.snapshot_id, second.snapshot_id)
+    size_bytes = max(first.size_bytes, second.size_bytes)
+    for place in ranges_of(differences, first.block_size, size_bytes):
+        yield {"OffsetBytes": place.start, "SizeBytes": place.stop - place.start}
 
 
 def _document(snapshot: Snapshot, use: SnapshotUse | None) -> Document:

@@ -10,6 +10,8 @@ from ebsim.catalog.snapshot_filter import Filter
 from ebsim.errors import InvalidRequest
 from ebsim.units import parse_size
 
+FORMATS = ("raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi")
+
 
 class TagType(click.ParamType[tuple[str, str]]):
     """``KEY=VALUE``; the value may be empty and may hold more equals signs."""
@@ -75,6 +77,19 @@ class FilterType(click.ParamType[Filter]):
             param,
             ctx,
         )
+
+
+class FormatType(click.Choice[str]):
+    """An image format, in any case; qemu's ``vpc`` is a ``vhd``."""
+
+    def __init__(self) -> None:
+        super().__init__(FORMATS, case_sensitive=False)
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        text = str(value)
+        return super().convert("vhd" if text.lower() == "vpc" else text, param, ctx)
 
 
 class ShareType(click.ParamType[float]):

@@ -8,7 +8,14 @@ from ebsim.catalog.snapshot_filter import Filter
 from ebsim.cli.deleted_snapshots import delete_and_print, print_plan
 from ebsim.cli.listed_snapshots import print_differences, print_snapshot, print_snapshots
 from ebsim.cli.opened_region import opened_region
-from ebsim.cli.option_types import FilterType, SizeType, TagType, exactly, tags_by_key
+from ebsim.cli.option_types import (
+    FilterType,
+    FormatType,
+    SizeType,
+    TagType,
+    exactly,
+    tags_by_key,
+)
 from ebsim.cli.settings import Settings
 from ebsim.cli.taken_snapshots import report, take_snapshots
 from ebsim.cli.verified_snapshots import verify_and_print
@@ -57,6 +64,17 @@ def snapshot() -> None:
     is_flag=True,
     help="Compare every block by its digest, also those that seem unchanged.",
 )
+@click.option(
+    "--format",
+    "image_format",
+    type=FormatType(),
+    help="The format of the images.  [default: what their bytes say]",
+)
+@click.option(
+    "--allow-backing-file",
+    is_flag=True,
+    help="Let an image name another file that holds part of the disk.",
+)
 @click.pass_obj
 def create(
     settings: Settings,
@@ -68,10 +86,13 @@ def create(
     block_size: int | None,
     level: int,
     rehash: bool,
+    image_format: str | None,
+    allow_backing_file: bool,
 ) -> None:
     """Snapshot each SOURCE: an image's path, a device, a volume's id, or - for standard input.
 
-    Only blocks that differ from the source's previous snapshot are stored.
+    Only blocks that differ from the source's previous snapshot are stored.  qcow2, VMDK,
+    VHD, VHDX and VDI images are read through qemu-nbd (Debian and Ubuntu: qemu-utils).
 
     \b
     Examples:
@@ -83,8 +104,16 @@ def create(
         raise click.UsageError("--volume goes with the single SOURCE '-' (standard input).")
     if sources.count("-") > 1:
         raise click.UsageError("Standard input can be read once: give '-' once.")
+    if "-" in sources and (image_format or "raw") != "raw":
+        raise click.UsageError("Standard input is read as a raw disk; an image needs a path.")
     options = SnapshotOptions(
-        description=description, tags=tags, block_size=block_size, level=level, rehash=rehash
+        description=description,
+        tags=tags,
+        block_size=block_size,
+        level=level,
+        rehash=rehash,
+        image_format=image_format,
+        allow_backing_file=allow_backing_file,
     )
     take_snapshots(settings, sources, options, stream_volume_id=volume_id)
 
@@ -103,6 +132,8 @@ def create(
 @click.option(
     "--unique", is_flag=True, help="Add what only this snapshot needs, and what it shares."
 )
+@click.option("--max-results", type=int, metavar="N", help="A page of at most N, from 1 to 1000.")
+@click.option("--next-token", metavar="TOKEN", help="The page behind the one that gave TOKEN.")
 @click.pass_obj
 def ls(
     settings: Settings,
@@ -112,8 +143,12 @@ def ls(
     tags: tuple[tuple[str, str], ...],
     filters: tuple[Filter, ...],
     unique: bool,
+    max_results: int | None,
+    next_token: str | None,
 ) -> None:
     """List snapshots: size, bytes it added, state, progress, parent.
+
+    Oldest first.
 
     \b
     Examples:
@@ -126,7 +161,8 @@ def ls(
     if state is not None:
         asked.append(exactly("status", state))
     with opened_region(settings) as region:
-        print_snapshots(settings, region, list_snapshots(region, asked).snapshots, unique=unique)
+        page = list_snapshots(region, asked, max_results=max_results, next_token=next_token)
+        print_snapshots(settings, region, page, unique=unique)
 
 
 @snapshot.command()

@@ -70,6 +70,8 @@ def test_a_completed_snapshot_has_amazon_s_members_then_ours() -> None:
         "VolumeSize": 1,
         "Encrypted": False,
         "StorageTier": "standard",
+        "TransferType": "standard",
+        "FullSnapshotSizeInBytes": 1 << 30,
         "Tags": [{"Key": "app", "Value": "db"}, {"Key": "env", "Value": "test"}],
         "SizeBytes": 1 << 30,
         "BlockSize": 512 << 10,

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from ebsim.cli.exit_codes import ExitCode
-from ebsim.cli.images import FORMATS
+from ebsim.cli.option_types import FORMATS
 from ebsim.sources.image_format import ImageFormat
 from tests.cli.processes import command, environment, pseudo_terminal, run_ebsim
 from tests.tidy.source_tree import ROOT
