@@ -15,6 +15,7 @@ from ebsim.engine.holds import reading
 from ebsim.engine.read_blocks import PresentBlock, block_map_of, in_threads, leaf_blocks
 from ebsim.engine.region import Region
 from ebsim.engine.restore_target import RestoreTarget, open_target, write_failure
+from ebsim.engine.run_writer import RunBuffers, RunWriter
 from ebsim.errors import ChunkCorrupt, ChunkMissing, TargetUnusable
 from ebsim.ids import Digest
 from ebsim.progress import Progress, Unwatched
@@ -93,6 +94,7 @@ class _Restoring:
         self._progress = progress
         self._threads = thread_count_of(thread_count)
         self._zeros = block_digest(bytes(snapshot.block_size))
+        self._buffers = RunBuffers()
         self.data_bytes = 0
 
     def write(self, target: RestoreTarget) -> None:
@@ -119,6 +121,7 @@ class _Restoring:
         """Write one leaf's blocks and the gaps between; return the bytes' range."""
         size = self._snapshot.block_size
         first = end = blocks[0].block_index * size
+        run = RunWriter(target, self._buffers.buffer)
         for block in blocks:
             start = block.block_index * size
             if start > end:
@@ -128,8 +131,9 @@ class _Restoring:
                 target.zero_at(start, end - start)
             else:
                 data = block.read(self._chunks)
-                target.write_at(memoryview(data)[: end - start], start)
+                run.add(memoryview(data)[: end - start], start)
             self._progress.advance(size)
+        run.flush()
         self.data_bytes += len(blocks) * size
         return first, end
 
