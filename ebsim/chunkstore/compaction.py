@@ -290,11 +290,11 @@ class Compaction:
             ):
                 step.append(self._copied.popleft())
             self._repoint_step(step)
+        emptied: dict[int, str] = {}
         while self._left and self._left[0][1] < sealed_count:
             pack, _ = self._left.popleft()
-            self._done.deleted_pack_count += self._reclaimer.delete_pack(
-                pack.pack_number, pack.name
-            )
+            emptied[pack.pack_number] = pack.name
+        self._done.deleted_pack_count += self._reclaimer.delete_packs(emptied)
 
     def _repoint_step(self, copied: Sequence[_Copied]) -> None:
         packs = {

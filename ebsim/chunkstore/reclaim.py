@@ -36,6 +36,9 @@ from ebsim.units import KIB
 # A node can have 128 children: this bounds a transaction at 32 768 counts.
 _CHUNKS_PER_STEP = 256
 _PACKS_PER_STEP = 256
+# A sync for each pack is half of what its deletion takes; but a crash leaves as many files
+# without a row, which only ``check`` finds again.
+_PACKS_DELETED_PER_STEP = 16
 HOLE_SIZE_MIN = 64 * KIB
 _PAGE_SIZE = 4 * KIB
 
@@ -127,27 +130,35 @@ class Reclaimer:
     def _give_back(self, pack_numbers: Iterable[int], done: Reclaimed) -> None:
         """Delete those packs that are empty, punch holes into the others."""
         rows = self._metadata.read(lambda reader: find_packs(reader, pack_numbers))
+        empty = {
+            pack_number: row.name
+            for pack_number, row in rows.items()
+            if row.live_count == 0 and not self._is_alive(session_of(row.name))
+        }
+        if empty:
+            done.deleted_pack_count += self.delete_packs(empty)
         for pack_number, row in rows.items():
-            if row.live_count == 0 and not self._is_alive(session_of(row.name)):
-                done.deleted_pack_count += self.delete_pack(pack_number, row.name)
-            else:
+            if pack_number not in empty:
                 done.punched_bytes += self._punch(pack_number, row.name)
 
     def delete_pack(self, pack_number: int, name: str) -> bool:
         """Delete a pack if nothing in it is live; return whether it was so."""
+        return self.delete_packs({pack_number: name}) == 1
 
-        def forget(txn: Transaction) -> bool:
-            row = find_packs(txn, [pack_number]).get(pack_number)
-            if row is None or row.live_count:
-                return False
-            txn.delete_many(Table.PACKS, [pack_key(pack_number)])
-            forget_pack(txn, pack_number)
-            return True
+    def delete_packs(self, names: Mapping[int, str]) -> int:
+        """Delete those packs, given by number, in which nothing is live; return how many.
 
-        is_empty = self._metadata.run(forget)
-        if is_empty:
-            self._backend.delete(name)
-        return is_empty
+        Nothing may be added to them any more.
+        """
+        count = 0
+        numbers = sorted(names)
+        for start in range(0, len(numbers), _PACKS_DELETED_PER_STEP):
+            step = numbers[start : start + _PACKS_DELETED_PER_STEP]
+            empty = self._metadata.run(lambda txn: _forget_empty(txn, step))  # noqa: B023 (called at once)
+            for number in empty:
+                self._backend.delete(names[number])
+            count += len(empty)
+        return count
 
     def _punch(self, pack_number: int, name: str) -> int:
         extents = self._metadata.read(lambda reader: dead_extents(reader, pack_number))
@@ -169,6 +180,16 @@ def session_of(pack_name: str) -> str:
 def _queued(reader: Reader) -> list[int]:
     rows = reader.scan(Table.RECLAIM, limit=_CHUNKS_PER_STEP)
     return [int.from_bytes(key, "big") for key, _ in rows]
+
+
+def _forget_empty(txn: Transaction, pack_numbers: Iterable[int]) -> list[int]:
+    """Drop the rows of those packs in which nothing is live; return their numbers."""
+    rows = find_packs(txn, pack_numbers)
+    empty = [number for number, row in rows.items() if row.live_count == 0]
+    txn.delete_many(Table.PACKS, [pack_key(number) for number in empty])
+    for number in empty:
+        forget_pack(txn, number)
+    return empty
 
 
 def worth_punching(extents: Iterable[DeadExtent]) -> list[DeadExtent]:

@@ -242,3 +242,12 @@ def test_a_leaf_put_again_after_it_was_freed_is_stored_again(store):
     assert leaf_node(Holder("x", 0, 0), [block_of(1)]).digest == digest
     assert bytes(store.reader.read(block_digest(block_of(1)))) == block_of(1)
     assert faults(store) == []
+
+
+def test_more_empty_packs_than_one_transaction_takes_are_all_deleted(store):
+    for seed in range(40):
+        store.put_leaf(f"snap-{seed}", [block_of(seed, 100)])
+        store.release(f"snap-{seed}")
+    assert store.reclaimer.run().deleted_pack_count == 40
+    assert list(store.backend.names("packs")) == []
+    assert store.packs() == {}
