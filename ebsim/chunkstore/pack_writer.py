@@ -9,6 +9,7 @@ memory.
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from ebsim.backends.backend import Backend, ObjectWriter
@@ -128,8 +129,10 @@ class PackWriter:
         self._sealer.shutdown(wait=True, cancel_futures=True)
         unsealed, self._unsealed = self._unsealed, {}
         self._open = None
-        for pack in unsealed.values():
-            pack.writer.discard()
+        with ExitStack() as discards:
+            # All of them, also when one fails: an open one would stay locked by us.
+            for pack in unsealed.values():
+                discards.callback(pack.writer.discard)
 
     def _raise_failure(self) -> None:
         # A pack that an append broke off in must take no more, and one appended to after

@@ -5,22 +5,16 @@ the last commit, each restores byte for byte, the audit (``store_audit.py``) fin
 wrong, and the store can go on: a snapshot is taken and deleted, and it is clean again.
 """
 
-import os
 import shutil
-import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from ebsim.engine.create_snapshot import create_snapshot
+from ebsim.engine.check_store import check_store
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.recovery import recover
-from ebsim.engine.region import Region
-from ebsim.engine.restore_snapshot import verify_snapshot
-from ebsim.engine.tags import tag_snapshot
 from tests.crash.recorded_store import (
     catalog_of,
     expected_catalog,
@@ -28,142 +22,12 @@ from tests.crash.recorded_store import (
     quick_directory,
     recorded_store,
 )
+from tests.crash.scenes import SCENES, prepare
 from tests.crash.simulated_disk import CrashState, crash_states, materialise
 from tests.engine.store_audit import complaints_about
-from tests.engine.stores import (
-    BLOCK,
-    SMALL,
-    block_bytes,
-    change_disk,
-    restored,
-    take,
-    write_disk,
-)
+from tests.engine.stores import BLOCK, block_bytes, restored, take, write_disk
 
-DISK_SIZE = 300 * BLOCK + 700
-FIRST_BLOCKS = (*range(12), *range(120, 140), 200, 201, *range(250, 262), 299, 300)
-LONG_RUN = range(20, 44)
 REORDERINGS = 16
-
-
-class DyingProgress:
-    """Ends the process, as ``kill -9`` does, when three leaves are done and one committed."""
-
-    def __init__(self) -> None:
-        self._leaf_count = 0
-
-    def begin(self, label: str, total_bytes: int | None) -> None:
-        del label, total_bytes
-
-    def advance(self, byte_count: int) -> None:
-        del byte_count
-        self._leaf_count += 1
-        if self._leaf_count == 3:
-            os._exit(9)
-
-    def end(self) -> None:
-        raise AssertionError("the snapshot has more than two leaves")
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A store and a disk, and the verb to stop: *before* is not recorded, *verb* is.
-
-    Both are given the home or the region, the disk's path, and the disks of the snapshots
-    so far, to add to.
-    """
-
-    before: Callable[[Path, Path, dict[str, bytes]], None] | None
-    verb: Callable[[Region, Path, dict[str, bytes]], None]
-
-
-def snapshot(region: Region, disk: Path, contents: dict[str, bytes]) -> str:
-    """Take a snapshot of *disk* and remember what it must hold."""
-    snapshot_id = take(region, disk)
-    contents[snapshot_id] = disk.read_bytes()
-    return snapshot_id
-
-
-def first(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
-    snapshot(region, disk, contents)
-
-
-def one(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
-    region = open_small_store(home, Random("one"))
-    first(region, disk, contents)
-    region.close()
-
-
-def second(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
-    changes = {index: block_bytes(index + 700) for index in FIRST_BLOCKS[::2]}
-    change_disk(disk, {**changes, 128: bytes(BLOCK), 250: block_bytes(102)})
-    snapshot(region, disk, contents)
-
-
-def three(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
-    """Three snapshots; the middle one alone has a run of blocks worth a hole."""
-    one(home, disk, contents)
-    region = open_small_store(home, Random("three"))
-    change_disk(disk, {i: Random(i).randbytes(BLOCK) for i in LONG_RUN})
-    change_disk(disk, {60: block_bytes(160)})
-    snapshot(region, disk, contents)
-    change_disk(disk, {i: block_bytes(i + 500) for i in LONG_RUN[:3]})
-    change_disk(disk, {i: bytes(BLOCK) for i in LONG_RUN[3:]})
-    snapshot(region, disk, contents)
-    region.close()
-
-
-def delete_middle(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
-    del disk
-    delete_snapshots(region, [list(contents)[1]])
-
-
-def delete_all(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
-    del disk
-    delete_snapshots(region, list(contents))
-
-
-def tag(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
-    del disk
-    tag_snapshot(region, next(iter(contents)), {"colour": "green"})
-
-
-def read(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
-    del disk
-    verify_snapshot(region, next(iter(contents)), thread_count=1)
-
-
-def killed_snapshot(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
-    """One snapshot, and one whose process is killed when its first packs are committed."""
-    one(home, disk, contents)
-    change_disk(disk, {i: block_bytes(i + 900) for i in FIRST_BLOCKS})
-    child = os.fork()
-    if child == 0:
-        try:
-            dying = open_small_store(home, Random("killed"))
-            create_snapshot(dying, str(disk), SMALL, DyingProgress())
-        finally:
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 9
-
-
-def recovery(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
-    del disk, contents
-    assert len(recover(region)) == 1
-
-
-SCENES = {
-    "create in a new home": Scene(None, first),
-    "create again": Scene(one, second),
-    "delete the middle one of three": Scene(three, delete_middle),
-    "delete all": Scene(three, delete_all),
-    "recover from a killed snapshot": Scene(killed_snapshot, recovery),
-    "go on from a killed snapshot": Scene(killed_snapshot, first),
-    "tag": Scene(one, tag),
-    "read": Scene(one, read),
-}
 
 
 @pytest.mark.slow
@@ -175,28 +39,29 @@ def test_a_crash_at_any_step_leaves_every_snapshot_whole(
     monkeypatch.setattr("ebsim.chunkstore.pack_writer.PACK_RECORDS_MAX", 4)
     scene = SCENES[name]
     with quick_directory() as folder:
-        disk = write_disk(
-            folder / "disk.img", DISK_SIZE, {i: block_bytes(i) for i in FIRST_BLOCKS}
-        )
-        home = folder / "home"
-        contents: dict[str, bytes] = {}
-        if scene.before is not None:
-            scene.before(home, disk, contents)
-        else:
-            home.mkdir()
+        home, disk, contents = prepare(scene, folder)
         with recorded_store(home, Random("recorded")) as (region, recording, metadata):
             scene.verb(region, disk, contents)
         count = 0
+        checked: set[tuple[str, ...]] = set()
         for state in crash_states(recording.journal, reorderings=REORDERINGS):
             expected = expected_catalog(state, metadata.catalogs)
-            examine(state, expected, contents, folder / "crashed")
+            # The store's own check starts a process: once for each commit is enough.
+            with_check = state.marks not in checked
+            checked.add(state.marks)
+            examine(state, expected, contents, folder / "crashed", with_check=with_check)
             count += 1
     figure(f"{count} crash states")
     assert count > 4, "the verb was not recorded"
 
 
 def examine(
-    state: CrashState, expected: Mapping[str, object], contents: dict[str, bytes], home: Path
+    state: CrashState,
+    expected: Mapping[str, object],
+    contents: dict[str, bytes],
+    home: Path,
+    *,
+    with_check: bool,
 ) -> None:
     """Reopen *state*, and find in it what the docstring of this module says."""
     home.mkdir()
@@ -206,6 +71,9 @@ def examine(
         recover(region)
         assert catalog_of(region.metadata) == expected, state
         assert complaints_about(region) == [], state
+        if with_check:
+            report = check_store(region, read_data=True)
+            assert report.findings == [], state
         for snapshot_id in expected:
             assert restored(region, snapshot_id, home.parent) == contents[snapshot_id], state
         disk = write_disk(home.parent / "next.img", 3 * BLOCK, {1: block_bytes(2)})

@@ -1,0 +1,172 @@
+"""The verbs that the crash tests stop and break, each with the store that it needs."""
+
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from ebsim.engine.compact_store import compact_store
+from ebsim.engine.create_snapshot import create_snapshot
+from ebsim.engine.delete_snapshot import delete_snapshots
+from ebsim.engine.recovery import recover
+from ebsim.engine.region import Region
+from ebsim.engine.restore_snapshot import restore_snapshot
+from ebsim.engine.tags import tag_snapshot
+from tests.crash.recorded_store import open_small_store
+from tests.engine.stores import BLOCK, SMALL, block_bytes, change_disk, take, write_disk
+
+DISK_SIZE = 300 * BLOCK + 700
+FIRST_BLOCKS = (*range(12), *range(120, 140), 200, 201, *range(250, 262), 299, 300)
+LONG_RUN = range(20, 44)
+
+
+class DyingProgress:
+    """Ends the process, as ``kill -9`` does, when three leaves are done and one committed."""
+
+    def __init__(self) -> None:
+        self._leaf_count = 0
+
+    def begin(self, label: str, total_bytes: int | None) -> None:
+        del label, total_bytes
+
+    def advance(self, byte_count: int) -> None:
+        del byte_count
+        self._leaf_count += 1
+        if self._leaf_count == 3:
+            os._exit(9)
+
+    def end(self) -> None:
+        raise AssertionError("the snapshot has more than two leaves")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A store and a disk, and the verb to stop: *before* is not recorded, *verb* is.
+
+    Both are given the home or the region, the disk's path, and the disks of the snapshots
+    so far, to add to.
+    """
+
+    before: Callable[[Path, Path, dict[str, bytes]], None] | None
+    verb: Callable[[Region, Path, dict[str, bytes]], None]
+
+
+def snapshot(region: Region, disk: Path, contents: dict[str, bytes]) -> str:
+    """Take a snapshot of *disk* and remember what it must hold."""
+    snapshot_id = take(region, disk)
+    contents[snapshot_id] = disk.read_bytes()
+    return snapshot_id
+
+
+def first(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    snapshot(region, disk, contents)
+
+
+def one(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
+    region = open_small_store(home, Random("one"))
+    first(region, disk, contents)
+    region.close()
+
+
+def second(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    changes = {index: block_bytes(index + 700) for index in FIRST_BLOCKS[::2]}
+    change_disk(disk, {**changes, 128: bytes(BLOCK), 250: block_bytes(102)})
+    snapshot(region, disk, contents)
+
+
+def three(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
+    """Three snapshots; the middle one alone has a run of blocks worth a hole."""
+    one(home, disk, contents)
+    region = open_small_store(home, Random("three"))
+    change_disk(disk, {i: Random(i).randbytes(BLOCK) for i in LONG_RUN})
+    change_disk(disk, {60: block_bytes(160)})
+    snapshot(region, disk, contents)
+    change_disk(disk, {i: block_bytes(i + 500) for i in LONG_RUN[:3]})
+    change_disk(disk, {i: bytes(BLOCK) for i in LONG_RUN[3:]})
+    snapshot(region, disk, contents)
+    region.close()
+
+
+def delete_middle(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk
+    delete_snapshots(region, [list(contents)[1]])
+
+
+def delete_all(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk
+    delete_snapshots(region, list(contents))
+
+
+def wasteful(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
+    """Three snapshots of which the first and the last are deleted."""
+    three(home, disk, contents)
+    region = open_small_store(home, Random("wasteful"))
+    first_id, _, last_id = contents
+    delete_snapshots(region, [first_id, last_id])
+    del contents[first_id], contents[last_id]
+    region.close()
+
+
+def compact(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk, contents
+    assert compact_store(region).moved_count > 0
+
+
+def tag(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk
+    tag_snapshot(region, next(iter(contents)), {"colour": "green"})
+
+
+def read(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk
+    target = region.home.parent / "read.img"
+    target.unlink(missing_ok=True)
+    restore_snapshot(region, next(iter(contents)), str(target), thread_count=1)
+    assert target.read_bytes() == next(iter(contents.values()))
+
+
+def killed_snapshot(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
+    """One snapshot, and one whose process is killed when its first packs are committed."""
+    one(home, disk, contents)
+    change_disk(disk, {i: block_bytes(i + 900) for i in FIRST_BLOCKS})
+    child = os.fork()
+    if child == 0:
+        try:
+            dying = open_small_store(home, Random("killed"))
+            create_snapshot(dying, str(disk), SMALL, DyingProgress())
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 9
+
+
+def recovery(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk, contents
+    assert len(recover(region)) == 1
+
+
+SCENES = {
+    "create in a new home": Scene(None, first),
+    "create again": Scene(one, second),
+    "delete the middle one of three": Scene(three, delete_middle),
+    "delete all": Scene(three, delete_all),
+    "recover from a killed snapshot": Scene(killed_snapshot, recovery),
+    "go on from a killed snapshot": Scene(killed_snapshot, first),
+    "compact": Scene(wasteful, compact),
+    "tag": Scene(one, tag),
+    "restore": Scene(one, read),
+}
+
+
+def prepare(scene: Scene, folder: Path) -> tuple[Path, Path, dict[str, bytes]]:
+    """Set *scene* in *folder*: its home, its disk, and what its snapshots hold."""
+    disk = write_disk(folder / "disk.img", DISK_SIZE, {i: block_bytes(i) for i in FIRST_BLOCKS})
+    home = folder / "home"
+    home.mkdir()
+    contents: dict[str, bytes] = {}
+    if scene.before is not None:
+        scene.before(home, disk, contents)
+    return home, disk, contents
