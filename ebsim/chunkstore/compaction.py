@@ -347,7 +347,7 @@ def _repoint(
         {one.digest for one in copied} - moved.keys(),
         {one.digest: one.copy for one in copied},
         packs,
-        done,
+        done=done,
     )
     retire(txn, moved.values())
     return done, len(moved)

@@ -152,7 +152,7 @@ def commit_nodes(
     useful = fresh_numbers | healed
     done = Committed(chunk_count=len(fresh))
     useless = written_again.keys() - healed.keys()
-    register_records(txn, useful, useless, placed, packs, done)
+    register_records(txn, useful, useless, placed, packs, done=done)
     txn.delete_many(Table.DAMAGED, sorted(number_key(number) for number in healed.values()))
     revived = _refer(txn, nodes, numbers, stored_nodes)
     _refuse_gone(txn, set(revived) - set(fresh_numbers.values()))
@@ -206,6 +206,7 @@ def register_records(
     useless: Set[Digest],
     placed: Mapping[Digest, Placed],
     packs: Mapping[int, PackInProgress],
+    *,
     done: Committed,
 ) -> None:
     """Write the locations of the *useful* records, and count the *useless* as dead.

@@ -97,6 +97,6 @@ def _repoint(
             useful[digest] = new.number
     done = Committed()
     retire(txn, [locations[number] for number in useful.values()])
-    register_records(txn, useful, placed.keys() - useful.keys(), placed, packs, done)
+    register_records(txn, useful, placed.keys() - useful.keys(), placed, packs, done=done)
     txn.delete_many(Table.DAMAGED, sorted(number_key(number) for number in useful.values()))
     return done, sorted(useful.values())
