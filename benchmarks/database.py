@@ -15,7 +15,7 @@ from random import Random
 
 SEED = 2
 _TRANSACTION_COUNT = 2000
-_SQLITE_ROWS_PER_SCALE = 100_000
+_BANK_ROWS_PER_SCALE = 100_000
 
 _SETTINGS = """
 listen_addresses = ''
@@ -33,7 +33,7 @@ def make_database(volume: Path, scale: int) -> None:
     """Fill *volume* with a database of about *scale* times 15 MB."""
     binaries = _postgres_binaries()
     if binaries is None:
-        _make_sqlite(volume / "bank.sqlite", scale)
+        make_bank(volume / "bank.sqlite", scale * _BANK_ROWS_PER_SCALE)
         return
     data = volume / "pgdata"
     data.mkdir()
@@ -51,7 +51,7 @@ def run_workload(volume: Path) -> None:
     """Run transactions against the database on *volume*, and shut it down cleanly."""
     binaries = _postgres_binaries()
     if binaries is None:
-        _change_sqlite(volume / "bank.sqlite")
+        change_bank(volume / "bank.sqlite", _TRANSACTION_COUNT)
         return
     data = volume / "pgdata"
     each = str(_TRANSACTION_COUNT // 2)
@@ -98,22 +98,24 @@ def _server(binaries: Path, data: Path) -> Iterator[None]:
         _as_postgres(binaries / "pg_ctl", "-D", data, "-w", "-m", "fast", "stop")
 
 
-def _make_sqlite(path: Path, scale: int) -> None:
+def make_bank(path: Path, row_count: int) -> None:
+    """Make an SQLite database of *row_count* accounts at *path*."""
     random = Random(SEED)
     with closing(sqlite3.connect(path)) as bank:
         bank.execute("CREATE TABLE account (id INTEGER PRIMARY KEY, balance INT, filler TEXT)")
         bank.executemany(
             "INSERT INTO account VALUES (?, 0, ?)",
-            ((n, random.randbytes(60).hex()) for n in range(scale * _SQLITE_ROWS_PER_SCALE)),
+            ((number, random.randbytes(60).hex()) for number in range(row_count)),
         )
         bank.commit()
 
 
-def _change_sqlite(path: Path) -> None:
+def change_bank(path: Path, transaction_count: int) -> None:
+    """Change accounts here and there in the database at *path*."""
     random = Random(SEED)
     with closing(sqlite3.connect(path)) as bank:
         (count,) = bank.execute("SELECT count(*) FROM account").fetchone()
-        for _ in range(_TRANSACTION_COUNT):
-            change = (random.randint(-1000, 1000), random.randrange(count))
+        for _ in range(transaction_count):
+            change = (random.randint(1, 1000), random.randrange(count))
             bank.execute("UPDATE account SET balance = balance + ? WHERE id = ?", change)
         bank.commit()

@@ -111,7 +111,7 @@ def make_images(folder: Path, sizes: Sizes) -> Images:
             run("qemu-img", "convert", "-c", "-O", "qcow2", images.root_after, path)
     with unfinished(images.disk) as path:
         if path is not None:
-            _join_images(images, path, sizes.disk_data_bytes)
+            join_images(images, path, sizes.disk_data_bytes)
     return images
 
 
@@ -204,12 +204,8 @@ def install_packages(root: Path, packages: Sequence[str]) -> None:
         run("umount", root / "dev")
 
 
-def _join_images(images: Images, target: Path, data_bytes: int) -> None:
-    """Lay images one after the other until *data_bytes* bytes of them are data.
-
-    A part comes back with its first bytes changed nowhere: chunks repeat, which an
-    unchanged snapshot does not notice, for it looks at every block.
-    """
+def join_images(images: Images, target: Path, data_bytes: int) -> None:
+    """Lay images one after the other, and again, until *data_bytes* bytes of them are data."""
     parts = [images.root_before, images.root_after, images.data_before, images.data_after]
     target.touch()
     start, found, turn = 0, 0, 0

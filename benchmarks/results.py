@@ -12,7 +12,7 @@ from statistics import median
 from ebsim.units import GIB, KIB
 
 RESULTS = Path(__file__).parent / "results"
-_ROOT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parent.parent
 
 Detail = Mapping[str, float | int | str]
 
@@ -103,7 +103,7 @@ def commit() -> str:
 
 def _git(*words: str) -> str:
     return subprocess.run(
-        ["git", *words], cwd=_ROOT, check=True, capture_output=True, text=True
+        ["git", *words], cwd=PROJECT, check=True, capture_output=True, text=True
     ).stdout
 
 

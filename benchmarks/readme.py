@@ -1,0 +1,48 @@
+"""Brings the tables of ``benchmarks/README.md`` up to date with ``results/``.
+
+    python -m benchmarks.readme
+
+What stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is made from the JSON file of
+that name, so no figure in the README can be one that was not measured.
+"""
+
+import re
+from pathlib import Path
+
+from benchmarks.markdown import NOT_MEASURED, engine_markdown
+from benchmarks.peer_chart import chart_name
+from benchmarks.peer_results import PeerRun, peer_markdown, read_peer_run
+from benchmarks.results import RESULTS, read_run
+
+README = Path(__file__).with_name("README.md")
+
+
+def sections(results: Path) -> dict[str, str]:
+    """What each marked section of the README must hold."""
+    engine, peers = results / "engine.json", results / "peers.json"
+    return {
+        "engine": engine_markdown(read_run(engine) if engine.exists() else None),
+        "peers": _peers_with_charts(read_peer_run(peers)) if peers.exists() else NOT_MEASURED,
+    }
+
+
+def _peers_with_charts(run: PeerRun) -> str:
+    charts = [f"![{title}](results/{chart_name(name)})" for name, title in run.image_sets.items()]
+    return "\n\n".join([peer_markdown(run), *charts])
+
+
+def updated(text: str, results: Path) -> str:
+    """The README *text* with its marked sections made anew from *results*."""
+    for name, content in sections(results).items():
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        assert len(pattern.findall(text)) == 1, f"the README has one section '{name}'"
+        text = pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)  # noqa: B023 (called at once)
+    return text
+
+
+def main() -> None:
+    README.write_text(updated(README.read_text("utf-8"), RESULTS), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
