@@ -267,10 +267,10 @@ class _Taking:
                 started.damaged,
             ),
             disk.read_into,
-            region.metadata,
-            region.chunks,
-            writer,
-            Random(region.random.getrandbits(64)),
+            metadata=region.metadata,
+            chunks=region.chunks,
+            writer=writer,
+            random=Random(region.random.getrandbits(64)),
         )
         root = started.parent.root if started.parent else None
         nodes = NewNodes(region.chunks, writer, snapshot.snapshot_id)

@@ -131,6 +131,7 @@ class LeafScanner:
         self,
         settings: ScanSettings,
         read_into: ReadInto,
+        *,
         metadata: Metadata,
         chunks: ChunkReader,
         writer: ChunkWriter,

@@ -11,6 +11,7 @@ GROUND = frozenset(
         "config",
         "disk_errors",
         "durable_files",
+        "staged_file",
         "errors",
         "ids",
         "progress",
