@@ -40,10 +40,11 @@ from ebsim.chunkstore.rows import (
     encode_chunk_number,
 )
 from ebsim.ids import DIGEST_SIZE, Digest
-from ebsim.metadata.transactions import Metadata, Table, Transaction
+from ebsim.metadata.transactions import Metadata, Row, Table, Transaction
 from ebsim.progress import Progress
 
 _BUCKETS = 64
+_ROWS_PER_STEP = 1 << 14
 _BUCKET_BUFFER = 1 << 16
 _ENTRY_SIZE = DIGEST_SIZE + len(encode_chunk_number(0))
 
@@ -104,8 +105,14 @@ class IndexRebuild:
         self._progress.begin("rebuild", sum(size or 0 for size in sizes))
         for name in names:
             self._add_pack(name)
+        rows: list[Row] = []
+        losers: list[int] = []
         for bucket in self._buckets:
-            self._index_bucket(bucket.sorted_entries())
+            self._index_bucket(bucket.sorted_entries(), rows, losers)
+            if len(rows) >= _ROWS_PER_STEP:
+                self._write_index(rows, losers)
+                rows, losers = [], []
+        self._write_index(rows, losers)
         self._progress.end()
 
     def _add_pack(self, name: str) -> None:
@@ -132,9 +139,8 @@ class IndexRebuild:
         )
         self._progress.advance(contents.size_bytes)
 
-    def _index_bucket(self, entries: Sequence[bytes]) -> None:
-        rows = []
-        losers: list[int] = []
+    def _index_bucket(self, entries: Sequence[bytes], rows: list[Row], losers: list[int]) -> None:
+        """Add the index's *rows* for *entries*, and the numbers that are not needed."""
         for key, group in groupby(entries, key=_digest_of):
             numbers = [decode_chunk_number(entry[DIGEST_SIZE:]) for entry in group]
             number = numbers[0]
@@ -143,6 +149,7 @@ class IndexRebuild:
                 losers += [other for other in numbers if other != number]
             rows.append((key, encode_chunk_number(number)))
 
+    def _write_index(self, rows: Sequence[Row], losers: Sequence[int]) -> None:
         def put(txn: Transaction) -> None:
             txn.put_many(Table.CHUNKS, rows)
             set_locations(txn, dict.fromkeys(losers))

@@ -65,13 +65,13 @@ def check_store(
     share = 1.0 if sample is None else sample
     survey = survey_region(region, read_data=read_data, sample=share, progress=progress)
     radius = BlastRadius(region.metadata, survey.bad_chunks.keys())
-    findings = list(_findings(survey, radius.affects))
+    findings = list(findings_of(survey, radius.affects))
     repairs: list[str] = []
     if repair and (findings or survey.cleared):
         repairs = repair_region(region, survey, radius.sources)
         recover(region)
         after = survey_region(region, read_data=False, sample=0.0, progress=progress)
-        left = list(_findings(after, BlastRadius(region.metadata, after.bad_chunks).affects))
+        left = list(findings_of(after, BlastRadius(region.metadata, after.bad_chunks).affects))
         findings = _with_outcome(findings, left)
     return CheckReport(
         checked=_checked(survey),
@@ -122,9 +122,10 @@ def _with_outcome(findings: Sequence[Finding], left: Sequence[Finding]) -> list[
     return judged + [finding for finding in left if (finding.kind, finding.where) not in before]
 
 
-def _findings(
+def findings_of(
     survey: Survey, affects: Mapping[int, Sequence[AffectedSnapshot]]
 ) -> Iterable[Finding]:
+    """What *survey* found, in words; *affects* says whose blocks each bad chunk is."""
     yield from _pack_findings(survey, affects)
     for number, bad in sorted(survey.bad_chunks.items()):
         if not bad.complaint.endswith("the pack is not there"):

@@ -36,6 +36,7 @@ class TreeRebuild:
         self._tally = ReferenceTally()
         self._lost = LostChunks()
         self._rows: list[Row] = []
+        self._holds: list[Row] = []
         self.reached = NumberSet()
         self.damaged: dict[int, str] = {}
         self.has_lost_nodes = False
@@ -46,8 +47,7 @@ class TreeRebuild:
         if number is None:
             self.has_lost_nodes = True
             return False
-        hold = (root_holder(snapshot_id).key(), encode_hold(number, root))
-        self._metadata.run(lambda txn: txn.put_many(Table.HOLDS, [hold]))
+        self._holds.append((root_holder(snapshot_id).key(), encode_hold(number, root)))
         self._tally.add((number,))
         self._walk(number, root)
         return True
@@ -109,12 +109,18 @@ class TreeRebuild:
             b"",
         )
         self._rows.append((number_key(number), encode_node_row(row)))
-        if len(self._rows) >= _ROWS_PER_STEP:
+        if len(self._rows) + len(self._holds) >= _ROWS_PER_STEP:
             self._write_rows()
 
     def _write_rows(self) -> None:
         rows, self._rows = sorted(self._rows), []
-        self._metadata.run(lambda txn: txn.put_many(Table.NODES, rows))
+        holds, self._holds = sorted(self._holds), []
+
+        def put(txn: Transaction) -> None:
+            txn.put_many(Table.NODES, rows)
+            txn.put_many(Table.HOLDS, holds)
+
+        self._metadata.run(put)
 
     def finish(self) -> None:
         """Write what is left: edges, counts, damage."""

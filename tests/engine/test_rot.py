@@ -107,7 +107,7 @@ def test_every_bit_of_a_manifest_is_guarded(store: Store, region: Region) -> Non
 
 
 @pytest.mark.slow
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_every_bit_of_the_metadata_that_matters_is_guarded(
     tmp_path_factory: pytest.TempPathFactory, place: float
@@ -159,7 +159,7 @@ except EbsimError:
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(place=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 7))
 def test_a_repair_after_any_flipped_bit_leaves_a_store_that_says_what_is_lost(
     tmp_path_factory: pytest.TempPathFactory, place: float, seed: int
