@@ -15,7 +15,7 @@ from ebsim.clock import Clock, SystemClock
 from ebsim.durable_files import Files
 from ebsim.engine.home import prepare_home, region_path
 from ebsim.engine.reserve import Reserve
-from ebsim.errors import Conflict, MetadataCorrupt
+from ebsim.errors import Conflict, MetadataCorrupt, NotFound
 from ebsim.ids import AccountId
 from ebsim.metadata.lmdb_environment import DATA_FILE
 from ebsim.metadata.lmdb_metadata import LmdbMetadata
@@ -100,7 +100,7 @@ def open_region(
     Does not clear up after crashed processes: ``recover`` does.
 
     Raises:
-        NotFound: there is no such home, and none was to be made.
+        NotFound: there is no such home or region, and none was to be made.
         UnsupportedFormat: a newer ebsim made the home.
         InvalidRequest: the home lies in another home or on a network file system.
         MetadataCorrupt: there are packs or manifests, and no metadata.
@@ -110,6 +110,11 @@ def open_region(
     home = home.absolute()
     path = region_path(home, name)
     prepare_home(home, files, create=create)
+    if not create and files.status(path) is None:
+        raise NotFound(
+            f"there is no region {name} in {home}. Take a snapshot to make it, or name another "
+            "with --region or EBSIM_REGION."
+        )
     _refuse_lost_metadata(files, path)
     for folder in ("packs", "snapshots", "sessions", METADATA):
         if files.status(path / folder) is None:
