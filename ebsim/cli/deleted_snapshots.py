@@ -6,7 +6,7 @@ from typing import Protocol
 import click
 
 from ebsim.catalog.snapshot import Snapshot
-from ebsim.cli.messages import say
+from ebsim.cli.messages import counted, say
 from ebsim.cli.output import print_fields, print_json
 from ebsim.cli.settings import Settings
 from ebsim.engine.delete_snapshot import delete_snapshots
@@ -56,4 +56,4 @@ def delete_and_print(settings: Settings, region: Region, names: Sequence[str]) -
             }
         )
     elif not settings.is_quiet:
-        say(f"freed {format_size(freed.freed_bytes)}, {freed.chunk_count} chunks")
+        say(f"freed {format_size(freed.freed_bytes)}, {counted(freed.chunk_count, 'chunk')}")

@@ -1,6 +1,7 @@
 """Printing what ``snapshot ls``, ``show`` and ``diff`` find."""
 
 from collections.abc import Iterator
+from itertools import chain, islice
 
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.cli.amazon_shapes import (
@@ -86,6 +87,8 @@ def print_differences(
     else:
         name, columns = "ChangedRanges", ["OffsetBytes", "SizeBytes"]
         found = _changed_ranges(region, first, second)
+    # What cannot be compared is refused before anything is printed.
+    found = chain(list(islice(found, 1)), found)
     if settings.wants_json:
         head = {
             "FirstSnapshotId": first.snapshot_id,

@@ -13,3 +13,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def counted(count: int, noun: str) -> str:
+    """*count* and *noun*, as people say it: ``1 pack``, ``2 packs``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

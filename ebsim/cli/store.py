@@ -2,9 +2,15 @@
 
 import click
 
+from ebsim.cli.checked_store import print_check, print_rebuild
+from ebsim.cli.measured_store import print_compaction, print_stats
+from ebsim.cli.opened_region import opened_region
 from ebsim.cli.option_types import ShareType
 from ebsim.cli.settings import Settings
-from ebsim.cli.unbuilt import refuse
+from ebsim.engine.check_store import check_store
+from ebsim.engine.compact_store import compact_store
+from ebsim.engine.rebuild_store import rebuild_store
+from ebsim.engine.store_stats import store_stats
 
 
 @click.group()
@@ -21,7 +27,8 @@ def stats(settings: Settings) -> None:
     Example:
         ebsim store stats
     """
-    refuse(settings)
+    with opened_region(settings) as region:
+        print_stats(settings, store_stats(region))
 
 
 @store.command()
@@ -32,7 +39,8 @@ def stats(settings: Settings) -> None:
 def check(settings: Settings, *, read_data: bool, sample: float | None, repair: bool) -> None:
     """Compare packs, manifests, metadata and reference counts with each other.
 
-    Ends with exit code 8 if anything is wrong and stays so.
+    Ends with exit code 8 if anything is wrong and stays so.  Without --repair nothing is
+    changed but what an interrupted command left.
 
     \b
     Examples:
@@ -42,7 +50,11 @@ def check(settings: Settings, *, read_data: bool, sample: float | None, repair: 
     """
     if sample is not None and not read_data:
         raise click.UsageError("--sample goes with --read-data.")
-    refuse(settings, repair)
+    with opened_region(settings) as region, settings.watching() as progress:
+        report = check_store(
+            region, read_data=read_data, sample=sample, repair=repair, progress=progress
+        )
+    print_check(settings, report)
 
 
 @store.command()
@@ -55,7 +67,9 @@ def compact(settings: Settings, *, dry_run: bool) -> None:
     Example:
         ebsim store compact --dry-run
     """
-    refuse(settings, dry_run)
+    with opened_region(settings) as region, settings.watching() as progress:
+        report = compact_store(region, dry_run=dry_run, progress=progress)
+    print_compaction(settings, report)
 
 
 @store.command()
@@ -64,10 +78,12 @@ def rebuild(settings: Settings) -> None:
     """Make the metadata anew from the packs and manifests.
 
     For a store whose metadata is lost or damaged.  Every snapshot comes back, its tags
-    and times included.
+    and times included.  The old metadata is put aside, not deleted.
 
     \b
     Example:
         ebsim store rebuild
     """
-    refuse(settings)
+    with settings.watching() as progress:
+        report = rebuild_store(settings.home, settings.region_name, progress=progress)
+    print_rebuild(settings, report)

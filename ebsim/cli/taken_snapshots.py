@@ -8,7 +8,7 @@ import click
 
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.cli.amazon_shapes import snapshot_document
-from ebsim.cli.messages import say
+from ebsim.cli.messages import counted, say
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.output import print_json
 from ebsim.cli.settings import Settings
@@ -68,8 +68,9 @@ def _tell(settings: Settings, source: str, snapshot: Snapshot) -> None:
         click.echo(snapshot.snapshot_id)
     if not settings.is_quiet:
         say(
-            f"{source}: {format_size(snapshot.size_bytes)}, {snapshot.changed_block_count} blocks "
-            f"changed, {format_size(snapshot.stored_bytes)} added to the store"
+            f"{source}: {format_size(snapshot.size_bytes)}, "
+            f"{counted(snapshot.changed_block_count, 'block')} changed, "
+            f"{format_size(snapshot.stored_bytes)} added to the store"
         )
     if snapshot.state_message:
         say(f"ebsim: warning: {source}: {snapshot.state_message}")
