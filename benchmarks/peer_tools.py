@@ -19,6 +19,9 @@ Command = Sequence[str | Path]
 
 _BLOCK_SIZE = "524288"
 
+# It writes as it likes: the step ends with a sync anyway.
+_REBASE = ["qemu-img", "rebase", "-t", "unsafe", "-f", "qcow2"]
+
 
 class Tool(Protocol):
     """A tool with a store of its own.  Saved states are named by labels."""
@@ -221,13 +224,23 @@ class Casync:
 
 
 class QemuImg:
-    """A chain of qcow2 images, each holding what differs from the one before it."""
+    """A chain of qcow2 images, each holding what differs from the one before it.
+
+    Source:
+        https://www.qemu.org/docs/master/tools/qemu-img.html, "rebase", for the difference
+        of two images: an empty image over the new state, based anew on the old one.
+    """
 
     def __init__(self, folder: Path, *, compress: bool) -> None:
         self.name = "qemu-img zstd" if compress else "qemu-img"
         self._options = ["-c", "-o", "compression_type=zstd"] if compress else []
-        shown = " ".join(["convert", *self._options, "-O qcow2 -B PREVIOUS"])
-        self.how = f"`{shown}`, `convert -O raw`, `rebase -b ''` and removing the older files"
+        convert = " ".join(["convert", *self._options, "-O qcow2"])
+        again = ", `convert -c` of that" if compress else ""
+        self.how = (
+            f"`{convert}` for the first; for a later one `create -b IMAGE` and "
+            f"`rebase -b PREVIOUS`{again}; `convert -O raw`; `rebase -b ''` and removing the "
+            "older files"
+        )
         self.store = folder / "store"
         self._newest: dict[Path, Path] = {}
 
@@ -241,11 +254,23 @@ class QemuImg:
         return [["mkdir", self.store]]
 
     def save(self, image: Path, label: str) -> list[Command]:
-        parent = self._newest.get(image)
-        backing: Command = ["-B", parent, "-F", "qcow2"] if parent else []
-        self._newest[image] = self._file(label)
-        convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *self._options]
-        return [[*convert, *backing, image, self._file(label)]]
+        parent, file = self._newest.get(image), self._file(label)
+        self._newest[image] = file
+        convert = ["qemu-img", "convert", "-O", "qcow2", *self._options]
+        if parent is None:
+            return [[*convert, "-f", "raw", image, file]]
+        difference = file.with_suffix(".difference") if self._options else file
+        commands: list[Command] = [
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-b", image, "-F", "raw", difference],
+            [*_REBASE, "-b", parent, "-F", "qcow2", difference],
+        ]
+        if self._options:
+            # Rebase of this age does not compress.
+            commands += [
+                [*convert, "-B", parent, "-F", "qcow2", "-f", "qcow2", difference, file],
+                ["rm", difference],
+            ]
+        return commands
 
     def note_saved(self, label: str, output: str) -> None:
         """Files have the names that they were given."""
@@ -261,9 +286,8 @@ class QemuImg:
 
     def remove(self, labels: Sequence[str], kept: Sequence[str]) -> list[Command]:
         # The next file takes in what it needs of the older ones, and stands alone.
-        rebase = ["qemu-img", "rebase", "-t", "unsafe", "-f", "qcow2", "-b", ""]
         remove: Command = ["rm", *(self._file(label) for label in labels)]
-        return [[*rebase, self._file(kept[0])], remove]
+        return [[*_REBASE, "-b", "", self._file(kept[0])], remove]
 
 
 def installed_tools(folder: Path) -> list[Tool]:
