@@ -32,6 +32,7 @@ from ebsim.units import TIB
 T = TypeVar("T")
 
 KEY_SIZE_MAX: Final = 511
+_ROWS_PER_TRIM: Final = 512
 
 _COUNTER: Final = struct.Struct("<q")
 _key_of: Final = itemgetter(0)
@@ -69,7 +70,9 @@ class LmdbMetadata:
                 doubtful = True
                 raise translate(error, self.path, "beginning a transaction") from error
             try:
-                transaction = _LmdbTransaction(handle, databases, self.path)
+                transaction = _LmdbTransaction(
+                    handle, databases, self.path, self._environment.trim
+                )
                 result = fn(transaction)
                 transaction.stamp()
             except BaseException:
@@ -142,7 +145,7 @@ class LmdbMetadata:
                 doubtful = isinstance(error, lmdb.MapResizedError)
                 raise translate(error, self.path, "beginning to read") from error
             try:
-                return fn(_LmdbReader(handle, databases, self.path))
+                return fn(_LmdbReader(handle, databases, self.path, self._environment.trim))
             finally:
                 handle.abort()
         finally:
@@ -158,10 +161,12 @@ class _LmdbReader:
         handle: "lmdb.Transaction[bytes]",
         databases: "dict[Table, lmdb._Database]",
         path: Path,
+        trim: Callable[[], None],
     ) -> None:
         self._handle = handle
         self._databases = databases
         self._path = path
+        self._trim = trim
 
     def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
         try:
@@ -186,10 +191,14 @@ class _LmdbReader:
         assert limit >= 0, "a limit counts rows"
         try:
             with self._handle.cursor(self._databases[table]) as cursor:
-                rows = _falling if reverse else _rising
-                return open_rows(table, list(islice(rows(cursor, start, stop), limit)))
+                walk = _falling if reverse else _rising
+                rows = open_rows(table, list(islice(walk(cursor, start, stop), limit)))
         except lmdb.Error as error:
             raise translate(error, self._path, f"reading table {table}") from error
+        if len(rows) >= _ROWS_PER_TRIM:
+            # Whoever reads a whole table in one transaction would map all of it.
+            self._trim()
+        return rows
 
     def stat(self, table: Table) -> "lmdb._StatDict":
         return self._handle.stat(self._databases[table])
