@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ebsim.chunkstore.pack_format import HEADER_SIZE, Kind
+from ebsim.chunkstore.pack_scan import read_pack
 from ebsim.chunkstore.rows import decode_node_row, encode_node_row
 from ebsim.engine.check_report import BlockRange, FindingKind
 from ebsim.engine.check_store import check_store
@@ -266,4 +268,24 @@ def test_a_check_of_changed_blocks_finds_nothing_while_snapshots_come_and_go(
             with store.open() as region:
                 delete_snapshots(region, [snapshot.snapshot_id])
             del store.taken[snapshot.snapshot_id]
+    expect_whole(store)
+
+
+@pytest.mark.parametrize("kind", [Kind.LEAF, Kind.INNER])
+def test_damaged_nodes_are_made_again_from_their_rows(store: Store, kind: Kind) -> None:
+    """Leaves of one generation, leaves of several, and inner nodes; the disk is gone."""
+    three_snapshots(store)
+    store.disk.unlink()
+    count = 0
+    for pack in store.packs():
+        with store.open() as region:
+            records = read_pack(region.backend, f"packs/{pack.name}").records
+        for record in records:
+            if record.kind == kind:
+                flip_bit(pack, (record.offset + HEADER_SIZE + 30) * 8)
+                count += 1
+    with store.open() as region:
+        report = check_store(region, repair=True)
+        assert len(report.findings) == count
+        assert not report.has_damage_left
     expect_whole(store)
