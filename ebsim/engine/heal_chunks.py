@@ -4,16 +4,18 @@ Where they are looked for, the nearest first; whatever is found is proved by its
 
 1. any record of the chunk, in any pack: its own, where only the header is hit, or one
    that was stored twice
-2. for a node, its row of edges and the digests of its children
+2. for a node, its row of edges, the digests of its children and, where a leaf's
+   generations are wanted, leaves that share blocks with it
 3. for a block, the file or device that it was read from
 4. the other regions of the home
 """
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from ebsim.blockmap.geometry import GEOMETRY
-from ebsim.blockmap.node_format import GENERATION_SIZE, Inner, Leaf, encode_node
+from ebsim.blockmap.node_format import Inner, Leaf, decode_node, encode_node
 from ebsim.catalog.records import find_volume
 from ebsim.catalog.snapshot import decode_snapshot
 from ebsim.chunkstore.chunk_index import find_locations, find_node_rows
@@ -22,13 +24,14 @@ from ebsim.chunkstore.number_set import NumberSet
 from ebsim.chunkstore.pack_format import HEADER_SIZE, Kind, Record
 from ebsim.chunkstore.pack_scan import read_pack
 from ebsim.chunkstore.record_moves import NewRecord, write_records_anew
-from ebsim.chunkstore.rows import Location, NodeRow
+from ebsim.chunkstore.rows import Location, NodeRow, decode_node_row
 from ebsim.chunkstore.sessions import Session
 from ebsim.content.compression import LEVEL_DEFAULT, CodecError, decode, encode
 from ebsim.content.digest import block_digest, node_digest
+from ebsim.engine.blast_radius import children_of
 from ebsim.engine.home import region_names, region_path
 from ebsim.engine.region import Region, open_region
-from ebsim.errors import EbsimError
+from ebsim.errors import EbsimError, IntegrityError
 from ebsim.ids import Digest, VolumeId
 from ebsim.metadata.lmdb_environment import DATA_FILE
 from ebsim.metadata.transactions import Reader, Table
@@ -36,6 +39,8 @@ from ebsim.sources.open_source import open_source
 from ebsim.sources.source import Source
 
 Buffer = bytes | bytearray | memoryview
+_LEAVES_ALIKE_MAX = 4
+
 BlockPlace = tuple[VolumeId, int, int]
 """Where a block was read: the volume, the block's index, the size of its blocks."""
 
@@ -117,19 +122,38 @@ class _Healer:
         digests = self._region.metadata.read(lambda reader: digests_of(reader, children))
         if all(child in digests for child in row.children):
             joined = b"".join(digests[child] for child in row.children)
-            yield from self._candidates(row, joined)
+            yield from self._candidates(number, row, joined)
 
-    def _candidates(self, row: NodeRow, digests: bytes) -> Iterator[Buffer]:
+    def _candidates(self, number: int, row: NodeRow, digests: bytes) -> Iterator[Buffer]:
         bitmap = int.from_bytes(row.bitmap, "little")
         if row.kind == Kind.LEAF:
-            # The row lacks the generations: of a leaf written by one snapshot all are alike.
-            for generation in self._region.metadata.read(_generations):
-                each = generation.to_bytes(GENERATION_SIZE, "little")
-                yield encode_node(Leaf(bitmap, digests, each * len(row.children)))
+            # The row lacks the generations.  A leaf has its parent's, and its own
+            # snapshot's where blocks changed: so try each beside those of leaves alike.
+            own = children_of(row)
+            for known in ({}, *self._generations_alike(number, own)):
+                for generation in self._region.metadata.read(_generations):
+                    each = [known.get(slot, generation) for slot in own]
+                    yield encode_node(Leaf(bitmap, digests, struct.pack(f"<{len(each)}Q", *each)))
             return
         for level in range(1, GEOMETRY.level_max + 1):
             if not bitmap >> GEOMETRY.slots_at(level):
                 yield encode_node(Inner(level, bitmap, digests))
+
+    def _generations_alike(
+        self, number: int, own: Mapping[int, int]
+    ) -> Iterator[Mapping[int, int]]:
+        """Yield the generations by slot of blocks that leaves like leaf *number* share with it."""
+        alike = self._region.metadata.read(lambda reader: _leaves_alike(reader, number, own))
+        wanted = NumberSet(alike)
+        digests = self._region.metadata.read(lambda reader: digests_of(reader, wanted))
+        for other in alike:
+            try:
+                leaf = decode_node(bytes(self._region.chunks.read(digests[other])))
+            except IntegrityError:
+                continue
+            if isinstance(leaf, Leaf):
+                entries = leaf.entries()
+                yield {slot: entries[slot][1] for slot in alike[other] if slot in entries}
 
     def _blocks_at(self, number: int) -> Iterator[Buffer]:
         """Yield what the places hold now at which the block was once read."""
@@ -187,6 +211,20 @@ def _generations(reader: Reader) -> list[int]:
     return sorted(
         {decode_snapshot(row).generation for _, row in scan_all(reader, Table.SNAPSHOTS)}
     )
+
+
+def _leaves_alike(reader: Reader, number: int, own: Mapping[int, int]) -> dict[int, list[int]]:
+    """The leaves that share most blocks in the same slots, and which slots those are."""
+    shared: dict[int, list[int]] = {}
+    for key, value in scan_all(reader, Table.NODES):
+        row = decode_node_row(value)
+        other = int.from_bytes(key, "big")
+        if row.kind == Kind.LEAF and other != number:
+            slots = [slot for slot, child in children_of(row).items() if own.get(slot) == child]
+            if slots:
+                shared[other] = slots
+    best = sorted(shared, key=lambda other: -len(shared[other]))[:_LEAVES_ALIKE_MAX]
+    return {other: shared[other] for other in best}
 
 
 def _digest_of(kind: int, chunk: Buffer) -> Digest:

@@ -155,7 +155,12 @@ def _heal(
     packs = {pack.pack_number: pack.name for pack in survey.packs if pack.complaint}
     bad = set(survey.bad_chunks)
     moved = region.metadata.read(lambda reader: _numbers_in(reader, set(packs)))
-    healed = set(heal_chunks(region, session, bad | moved, sources))
+    wanted = bad | moved
+    healed: set[int] = set()
+    # A leaf that was healed may be what the next one is made again from.
+    while wanted and (now := set(heal_chunks(region, session, wanted, sources))):
+        healed |= now
+        wanted -= now
     left = {number: survey.bad_chunks[number].complaint for number in bad - healed}
     region.metadata.run(lambda txn: _note_damaged(txn, left, survey.cleared))
     done = []
