@@ -14,9 +14,11 @@ from ebsim.cli.output import print_json
 from ebsim.cli.settings import Settings
 from ebsim.engine.create_snapshot import (
     SnapshotOptions,
+    check_first_snapshot,
     create_snapshot,
     create_snapshot_of_stream,
 )
+from ebsim.engine.home import region_path
 from ebsim.engine.region import Region
 from ebsim.errors import SourceUnusable
 from ebsim.progress import Progress
@@ -36,6 +38,7 @@ def take_snapshots(
     A source that fails ends the command; the snapshots taken before it are kept and
     printed.
     """
+    _check_before_a_store_is_made(settings, sources[0], options)
     taken: list[Snapshot] = []
     try:
         with opened_region(settings, create=True) as region, settings.watching() as progress:
@@ -52,6 +55,19 @@ def take_snapshots(
                 print_json(snapshot_document(snapshot))
         elif settings.wants_json and taken:
             print_json({"Snapshots": [snapshot_document(snapshot) for snapshot in taken]})
+
+
+def _check_before_a_store_is_made(
+    settings: Settings, source: str, options: SnapshotOptions
+) -> None:
+    """A slip in the first command of all must not leave an empty store."""
+    if region_path(settings.home, settings.region_name).is_dir():
+        return
+    if source == "-":
+        options.check()
+        _refuse_terminal()
+    else:
+        check_first_snapshot(source, options)
 
 
 def report(settings: Settings, snapshot: Snapshot) -> None:
@@ -79,11 +95,15 @@ def _tell(settings: Settings, source: str, snapshot: Snapshot) -> None:
 def _snapshot_of_input(
     region: Region, volume_id: str | None, options: SnapshotOptions, progress: Progress
 ) -> Snapshot:
+    _refuse_terminal()
+    # Unbuffered: blocks are larger than any buffer.
+    stream = StandardInput(FileIO(sys.stdin.fileno(), closefd=False))
+    return create_snapshot_of_stream(region, stream, volume_id, options, progress)
+
+
+def _refuse_terminal() -> None:
     if sys.stdin is None or sys.stdin.isatty():
         raise SourceUnusable(
             "standard input is a terminal, not a disk. No snapshot was made. Pipe one in: "
             "zcat disk.img.gz | ebsim snapshot create -"
         )
-    # Unbuffered: blocks are larger than any buffer.
-    stream = StandardInput(FileIO(sys.stdin.fileno(), closefd=False))
-    return create_snapshot_of_stream(region, stream, volume_id, options, progress)

@@ -15,6 +15,7 @@ fails in 5 is not the snapshot's failure: recovery does it for whoever comes nex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
 
 from ebsim.blockmap.block_map import BlockMap
@@ -43,6 +44,7 @@ from ebsim.engine.recovery import (
 from ebsim.engine.region import Region, next_generation
 from ebsim.engine.source_volume import (
     agreed_block_size,
+    check_block_size,
     find_source_volume,
     refuse_store_as_source,
     register_volume,
@@ -52,8 +54,8 @@ from ebsim.engine.source_volume import (
 from ebsim.engine.stored_nodes import NewNodes
 from ebsim.engine.tags import check_description, check_tags
 from ebsim.engine.upload import Upload, Uploaded
-from ebsim.errors import EbsimError, StorageFull, StorageUnavailable
-from ebsim.ids import Digest, VolumeId, new_snapshot_id
+from ebsim.errors import EbsimError, StorageFull, StorageUnavailable, VolumeNotFound
+from ebsim.ids import Digest, VolumeId, is_id_prefix, new_snapshot_id
 from ebsim.metadata.transactions import Reader, Table, Transaction
 from ebsim.progress import Progress, Unwatched
 from ebsim.sources.open_source import open_source
@@ -89,6 +91,30 @@ class SnapshotOptions:
     allow_backing_file: bool = False
     thread_count: int | None = None
 
+    def check(self) -> None:
+        """Refuse what makes no sense, whatever the source is."""
+        check_tags(self.tags)
+        check_description(self.description)
+        if self.block_size is not None:
+            check_block_size(self.block_size)
+
+
+def check_first_snapshot(source_name: str, options: SnapshotOptions) -> None:
+    """Refuse a first snapshot that cannot be taken, before there is a store for it.
+
+    Raises:
+        SourceUnusable, InvalidRequest, MissingTool: as :func:`create_snapshot`.
+        VolumeNotFound: *source_name* is a volume's id.
+    """
+    options.check()
+    if is_id_prefix(source_name, "vol") and not Path(source_name).exists():
+        raise VolumeNotFound(source_name)
+    source = open_source(
+        source_name, format=options.image_format, allow_backing_file=options.allow_backing_file
+    )
+    with closing(source):
+        refuse_store_as_source(source.location)
+
 
 def create_snapshot(
     region: Region,
@@ -108,8 +134,7 @@ def create_snapshot(
             made.
     """
     options = options or SnapshotOptions()
-    check_tags(options.tags)
-    check_description(options.description)
+    options.check()
     path, volume = source_path(region, source_name)
     source = open_source(
         path, format=options.image_format, allow_backing_file=options.allow_backing_file
@@ -135,8 +160,7 @@ def create_snapshot_of_stream(
         moment fails the snapshot, since the stream cannot be read again.
     """
     options = options or SnapshotOptions()
-    check_tags(options.tags)
-    check_description(options.description)
+    options.check()
     taking = _Taking(region, options, progress or Unwatched())
     return taking.run("", volume_id, StreamedDisk(stream))
 
