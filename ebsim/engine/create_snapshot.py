@@ -35,9 +35,10 @@ from ebsim.engine.disk import Disk, SeekableDisk, StreamedDisk
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder, take_hold
 from ebsim.engine.leaf_scan import FingerprintLied, LeafScanner, ScanSettings
 from ebsim.engine.recovery import (
+    claim_interrupted_upload,
     drop_interrupted_upload,
     forget_snapshot,
-    interrupted_upload,
+    let_go_of_claimed,
     note_snapshot,
     recover,
 )
@@ -54,8 +55,15 @@ from ebsim.engine.source_volume import (
 from ebsim.engine.stored_nodes import NewNodes
 from ebsim.engine.tags import check_description, check_tags
 from ebsim.engine.upload import Upload, Uploaded
-from ebsim.errors import EbsimError, StorageFull, StorageUnavailable, VolumeNotFound
-from ebsim.ids import Digest, VolumeId, is_id_prefix, new_snapshot_id
+from ebsim.errors import (
+    EbsimError,
+    IntegrityError,
+    SourceUnusable,
+    StorageFull,
+    StorageUnavailable,
+    VolumeNotFound,
+)
+from ebsim.ids import Digest, SnapshotId, VolumeId, is_id_prefix, new_snapshot_id
 from ebsim.metadata.transactions import Reader, Table, Transaction
 from ebsim.progress import Progress, Unwatched
 from ebsim.sources.open_source import open_source
@@ -172,6 +180,7 @@ class _Registered:
     snapshot: Snapshot
     volume: Volume
     parent: Snapshot | None
+    claimed: SnapshotId | None
     interrupted: list[tuple[Holder, Digest]]
     damaged: frozenset[int]
 
@@ -184,6 +193,7 @@ class _Taking:
         self._options = options
         self._progress = progress
         self._volume_id: VolumeId | None = None
+        self._claimed: SnapshotId | None = None
 
     def run(self, location: str, volume_id: str | None, disk: Disk) -> Snapshot:
         """Take it; on failure leave nothing but what recovery keeps for the next try."""
@@ -219,18 +229,40 @@ class _Taking:
         started = self._region.metadata.run(
             lambda txn: self._register(txn, session, location, volume_id, disk)
         )
-        self._volume_id = started.volume.volume_id
-        message = ""
+        self._volume_id, self._claimed = started.volume.volume_id, started.claimed
+        rehash = self._options.rehash
         try:
-            uploaded = self._upload(session, started, disk, rehash=self._options.rehash)
-        except FingerprintLied as lie:
-            drop_all_holds(self._region, started.snapshot.snapshot_id)
+            uploaded, message = self._upload(session, started, disk, rehash=rehash), ""
+        except (FingerprintLied, IntegrityError) as error:
+            started, message = self._start_over(started, disk, error)
             uploaded = self._upload(session, started, disk, rehash=True)
-            message = (
-                f"block {lie.block_index} had changed under the fingerprint it had before; "
+        return self._complete(started, disk, uploaded, message)
+
+    def _start_over(
+        self, started: _Registered, disk: Disk, error: FingerprintLied | IntegrityError
+    ) -> tuple[_Registered, str]:
+        """What to scan again from, and the sentence that says why.
+
+        A fingerprint that lied makes all of them doubtful.  A block map that cannot be read
+        is no base to build on: the disk is then stored as if it had no parent, which finds
+        every chunk that is intact by its digest.
+        """
+        if not disk.can_be_read_again:
+            raise SourceUnusable(
+                f"the stream would have to be read again: {error} No snapshot was made. "
+                "Pipe it in once more with --rehash, after 'ebsim store check --repair'."
+            ) from error
+        drop_all_holds(self._region, started.snapshot.snapshot_id)
+        if isinstance(error, FingerprintLied):
+            return started, (
+                f"block {error.block_index} had changed under the fingerprint it had before; "
                 "every block was compared by digest."
             )
-        return self._complete(started, disk, uploaded, message)
+        if started.parent is None and not started.interrupted:
+            raise error
+        return replace(started, parent=None, interrupted=[]), (
+            f"the parent snapshot was not built on: {error}"
+        )
 
     def _register(
         self,
@@ -265,9 +297,9 @@ class _Taking:
         if parent is not None and parent.root is not None:
             owner = reader_of(session.session_id)
             take_hold(txn, Holder(owner, _PARENT_LEVEL, 0), parent.root)
-        return _Registered(
-            snapshot, volume, parent, _interrupted_nodes(txn, volume), _damaged_numbers(txn)
-        )
+        claimed = claim_interrupted_upload(txn, session.session_id, volume.volume_id)
+        interrupted = _held_nodes(txn, claimed) if claimed else []
+        return _Registered(snapshot, volume, parent, claimed, interrupted, _damaged_numbers(txn))
 
     def _upload(
         self, session: Session, started: _Registered, disk: Disk, *, rehash: bool
@@ -346,18 +378,16 @@ class _Taking:
         try:
             drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
             drop_all_holds(region, reader_of(session.session_id))
-            drop_interrupted_upload(region, snapshot.volume_id)
+            if self._claimed is not None:
+                let_go_of_claimed(region, session.session_id, self._claimed)
             region.metadata.run(lambda txn: forget_snapshot(txn, session.session_id, snapshot_id))
             region.reclaimer(ended=[session.session_id]).run()
         except StorageUnavailable:
             session.abandon()
 
 
-def _interrupted_nodes(reader: Reader, volume: Volume) -> list[tuple[Holder, Digest]]:
-    """The nodes that an interrupted snapshot of the volume had finished."""
-    owner = interrupted_upload(reader, volume.volume_id)
-    if owner is None:
-        return []
+def _held_nodes(reader: Reader, owner: SnapshotId) -> list[tuple[Holder, Digest]]:
+    """The nodes that an interrupted snapshot had finished."""
     prefix = hold_prefix(owner)
     rows = reader.scan(Table.HOLDS, prefix, prefix + b"\xff" * 10, limit=_INTERRUPTED_MAX)
     return [(decode_holder(key), Digest(decode_hold(value)[1])) for key, value in rows]

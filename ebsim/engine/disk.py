@@ -31,6 +31,10 @@ class Disk(Protocol):
     ) -> Iterator[LeafTask]:
         """The leaves to look at, in order."""
 
+    @property
+    def can_be_read_again(self) -> bool:
+        """Whether a scan that has to start over can."""
+
     def thread_count(self, asked: int | None) -> int:
         """How many threads may scan at once."""
 
@@ -69,6 +73,10 @@ class SeekableDisk:
         self, block_size: int, parent: BlockMap, interrupted: Mapping[int, Digest]
     ) -> Iterator[LeafTask]:
         return leaf_tasks(self._source.extents(), block_size, parent, interrupted)
+
+    @property
+    def can_be_read_again(self) -> bool:
+        return True
 
     def thread_count(self, asked: int | None) -> int:
         return asked or len(os.sched_getaffinity(0))
@@ -119,6 +127,10 @@ class StreamedDisk:
         while not self._has_ended:
             yield Extent(start, start + leaf_size)
             start += leaf_size
+
+    @property
+    def can_be_read_again(self) -> bool:
+        return False
 
     def thread_count(self, asked: int | None) -> int:
         del asked

@@ -43,7 +43,7 @@ class FingerprintLied(Exception):
     """A block's fingerprint fitted the parent's, and its digest does not."""
 
     def __init__(self, block_index: int) -> None:
-        super().__init__(f"block {block_index}")
+        super().__init__(f"block {block_index} changed under its fingerprint.")
         self.block_index = block_index
 
 
