@@ -74,7 +74,7 @@ def reading(region: Region, *roots: Digest) -> Iterator[Session]:
 
 
 def _begin_reading(region: Region, roots: Sequence[Digest]) -> Session:
-    session = region.sessions.open()
+    session = region.open_session()
     owner = reader_of(session.session_id)
 
     def take(txn: Transaction) -> None:

@@ -55,6 +55,21 @@ def interrupted_upload(reader: Reader, volume_id: VolumeId) -> SnapshotId | None
     return None if row is None else SnapshotId(row.decode())
 
 
+def claim_interrupted_upload(
+    txn: Transaction, session_id: str, volume_id: VolumeId
+) -> SnapshotId | None:
+    """Make the volume's interrupted upload the session's own, to go on from and then let go.
+
+    Nobody else finds it from then on.  If the session dies, what it went on from is let go
+    and what it made of it is the interrupted upload.
+    """
+    snapshot_id = interrupted_upload(txn, volume_id)
+    if snapshot_id is not None:
+        txn.delete_many(Table.STORE, [_INTERRUPTED + volume_id.encode()])
+        note_snapshot(txn, session_id, snapshot_id)
+    return snapshot_id
+
+
 def interrupted_uploads(reader: Reader) -> list[tuple[VolumeId, SnapshotId]]:
     """All interrupted uploads of the region."""
     rows = reader.scan(Table.STORE, _INTERRUPTED, _INTERRUPTED + b"\xff", limit=1 << 16)
@@ -66,12 +81,18 @@ def interrupted_uploads(reader: Reader) -> list[tuple[VolumeId, SnapshotId]]:
 
 def drop_interrupted_upload(region: Region, volume_id: VolumeId) -> None:
     """Let go of what an interrupted snapshot of the volume had stored."""
-    snapshot_id = region.metadata.read(lambda reader: interrupted_upload(reader, volume_id))
-    if snapshot_id is None:
-        return
-    drop_all_holds(region, snapshot_id)
-    key = _INTERRUPTED + volume_id.encode()
-    region.metadata.run(lambda txn: txn.delete_many(Table.STORE, [key]))
+    with region.session() as session:
+        claimed = region.metadata.run(
+            lambda txn: claim_interrupted_upload(txn, session.session_id, volume_id)
+        )
+        if claimed is not None:
+            let_go_of_claimed(region, session.session_id, claimed)
+
+
+def let_go_of_claimed(region: Region, session_id: str, claimed: SnapshotId) -> None:
+    """Let go of an interrupted upload that the session has claimed."""
+    drop_all_holds(region, claimed)
+    region.metadata.run(lambda txn: forget_snapshot(txn, session_id, claimed))
 
 
 def recover(region: Region) -> list[str]:
@@ -113,8 +134,8 @@ def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
     elif snapshot.state is SnapshotState.COMPLETED:
         write_current_manifest(region, snapshot_id)
         drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
-    else:
-        _interrupt(region, snapshot)
+    elif snapshot.state is SnapshotState.PENDING:
+        _interrupt(region, session_id, snapshot)
     region.metadata.run(lambda txn: forget_snapshot(txn, session_id, snapshot_id))
 
 
@@ -139,18 +160,22 @@ def write_current_manifest(region: Region, snapshot_id: SnapshotId) -> None:
         written = current
 
 
-def _interrupt(region: Region, snapshot: Snapshot) -> None:
+def _interrupt(region: Region, session_id: str, snapshot: Snapshot) -> None:
     """Take a pending snapshot out of the catalog, and keep what it stored for the next one."""
     region.backend.delete(manifest_name(snapshot.snapshot_id))
-    if snapshot.state is SnapshotState.PENDING:
-        drop_interrupted_upload(region, snapshot.volume_id)
 
-        def interrupt(txn: Transaction) -> None:
-            remove_snapshot(txn, snapshot)
-            key = _INTERRUPTED + snapshot.volume_id.encode()
-            txn.put_many(Table.STORE, [(key, snapshot.snapshot_id.encode())])
+    def interrupt(txn: Transaction) -> SnapshotId | None:
+        replaced = claim_interrupted_upload(txn, session_id, snapshot.volume_id)
+        remove_snapshot(txn, snapshot)
+        key = _INTERRUPTED + snapshot.volume_id.encode()
+        txn.put_many(Table.STORE, [(key, snapshot.snapshot_id.encode())])
+        # In one transaction: whoever came by later would take it for nobody's.
+        forget_snapshot(txn, session_id, snapshot.snapshot_id)
+        return replaced
 
-        region.metadata.run(interrupt)
+    replaced = region.metadata.run(interrupt)
+    if replaced is not None:
+        let_go_of_claimed(region, session_id, replaced)
 
 
 def _delete_useless_packs(region: Region, ended: Sequence[str]) -> None:

@@ -75,14 +75,23 @@ class Region:
 
         A verb that fails leaves its session as a crash would, for ``recover`` to clear.
         """
-        session = self.sessions.open()
+        session = self.open_session()
         try:
-            self._refuse_old_metadata()
             yield session
         except BaseException:
             session.abandon()
             raise
         session.close()
+
+    def open_session(self) -> Session:
+        """A session that the caller closes or abandons."""
+        session = self.sessions.open()
+        try:
+            self._refuse_old_metadata()
+        except BaseException:
+            session.abandon()
+            raise
+        return session
 
 
 def open_region(

@@ -29,6 +29,7 @@ from ebsim.engine.restore_snapshot import verify_snapshot
 from ebsim.engine.tags import tag_snapshot, untag_snapshot
 from tests.conftest import PROFILE
 from tests.crash.recorded_store import quick_directory
+from tests.engine.interruptions import Interrupted, interruption
 from tests.engine.store_audit import StoreAudit
 from tests.engine.stores import (
     BLOCK,
@@ -50,29 +51,6 @@ sizes = st.sampled_from([1, BLOCK, 5 * BLOCK + 17, 128 * BLOCK, 129 * BLOCK + 1,
 
 def block_of(seed: int) -> bytes:
     return block_bytes(seed) if seed else bytes(BLOCK)
-
-
-class Interrupted(Exception):
-    """A snapshot is to end here."""
-
-
-class InterruptingProgress:
-    """Raises when *leaf_count* leaves are done."""
-
-    def __init__(self, leaf_count: int) -> None:
-        self._left = leaf_count
-
-    def begin(self, what: str, total_bytes: int | None) -> None:
-        del what, total_bytes
-
-    def advance(self, size_bytes: int) -> None:
-        del size_bytes
-        self._left -= 1
-        if not self._left:
-            raise Interrupted
-
-    def end(self) -> None:
-        return
 
 
 def live_bytes(audit: StoreAudit) -> int:
@@ -138,7 +116,7 @@ class EngineModel(RuleBasedStateMachine):
     def interrupted_snapshot(self, disk: Path, leaf_count: int) -> None:
         before = set(self.held)
         with suppress(Interrupted):
-            made = create_snapshot(self.region, str(disk), SMALL, InterruptingProgress(leaf_count))
+            made = create_snapshot(self.region, str(disk), SMALL, interruption(leaf_count))
             self.held[made.snapshot_id] = disk.read_bytes()
             self.tags[made.snapshot_id] = {}
         listed = {snapshot.snapshot_id for snapshot in list_snapshots(self.region).snapshots}
