@@ -60,7 +60,9 @@ def list_snapshots(
     if max_results is not None and not 1 <= max_results <= PAGE_SIZE_MAX:
         raise InvalidRequest(f"a page of {max_results} snapshots: expected 1 to {PAGE_SIZE_MAX}.")
     volume_id = _only_volume(filters)
-    after = _decode_token(next_token) if next_token else b""
+    after = b""
+    if next_token is not None:
+        after = _decode_token(next_token, (volume_id or region.account_id).encode())
     found: list[Snapshot] = []
     while True:
         rows = region.metadata.read(
@@ -94,11 +96,18 @@ def _encode_token(after: bytes) -> str:
     return base64.urlsafe_b64encode(after).decode()
 
 
-def _decode_token(token: str) -> bytes:
+def _decode_token(token: str, prefix: bytes) -> bytes:
+    """The key that *token* was made of, one of those that begin with *prefix*."""
     try:
-        return base64.urlsafe_b64decode(token.encode())
-    except (ValueError, binascii.Error) as error:
-        raise InvalidRequest(f"'{token}' is no token that a listing gave.") from error
+        after = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        after = b""
+    if not after.startswith(prefix):
+        raise InvalidRequest(
+            f"'{token}' is no token that this listing gave. Repeat the listing that gave it, "
+            "with the same filters, or begin anew without a token."
+        )
+    return after
 
 
 def show_snapshot(region: Region, name: str) -> Snapshot:

@@ -12,7 +12,7 @@ from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.engine.recovery import forget_snapshot, note_snapshot, write_current_manifest
 from ebsim.engine.region import Region
 from ebsim.errors import InvalidRequest
-from ebsim.metadata.transactions import Transaction
+from ebsim.metadata.transactions import Reader, Transaction
 
 TAG_COUNT_MAX = 50
 KEY_LENGTH_MAX = 127
@@ -68,13 +68,18 @@ def untag_snapshot(region: Region, name: str, keys: Iterable[str]) -> Snapshot:
 def _change_tags(
     region: Region, name: str, change: Callable[[Mapping[str, str]], dict[str, str]]
 ) -> Snapshot:
+    def changed(reader: Reader) -> Snapshot:
+        old = get_snapshot(reader, region.account_id, name)
+        tags = change(old.tags)
+        check_tags(tags)
+        return replace(old, tags=tags)
+
+    # What makes no sense is refused before anything is written, a session's file included.
+    region.metadata.read(changed)
     with region.session() as session:
 
         def put(txn: Transaction) -> Snapshot:
-            old = get_snapshot(txn, region.account_id, name)
-            tags = change(old.tags)
-            check_tags(tags)
-            new = replace(old, tags=tags)
+            new = changed(txn)
             put_snapshot(txn, new)
             # The manifest is written after: recovery writes it if this process cannot.
             note_snapshot(txn, session.session_id, new.snapshot_id)
