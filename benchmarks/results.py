@@ -92,10 +92,14 @@ def machine() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that is measured; says so if the tree has changed since."""
+    """The last commit of what is measured and what measures; says so if either has changed since.
+
+    Committing results, or documents, makes no other code of it.
+    """
+    paths = ["--", "ebsim/*.py", "benchmarks/*.py"]
     try:
-        head = _git("rev-parse", "--short=12", "HEAD").strip()
-        changes = _git("status", "--porcelain", "--", "ebsim", "benchmarks/*.py")
+        head = _git("log", "-1", "--format=%h", "--abbrev=12", *paths).strip()
+        changes = _git("status", "--porcelain", *paths)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head} with changes" if changes else head
