@@ -23,7 +23,7 @@ from ebsim.blockmap.geometry import FAN_OUT_BITS
 from ebsim.blockmap.node_format import Inner, decode_node
 from ebsim.blockmap.node_store import empty_root
 from ebsim.catalog.manifest import write_manifest
-from ebsim.catalog.records import newest_completed, put_snapshot
+from ebsim.catalog.records import find_snapshot, newest_completed, put_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.chunk_reader import ChunkReader
@@ -41,6 +41,7 @@ from ebsim.engine.recovery import (
     let_go_of_claimed,
     note_snapshot,
     recover,
+    write_current_manifest,
 )
 from ebsim.engine.region import Region, next_generation
 from ebsim.engine.source_volume import (
@@ -56,6 +57,7 @@ from ebsim.engine.stored_nodes import NewNodes
 from ebsim.engine.tags import check_description, check_tags
 from ebsim.engine.upload import Upload, Uploaded
 from ebsim.errors import (
+    Conflict,
     EbsimError,
     IntegrityError,
     SourceUnusable,
@@ -194,6 +196,7 @@ class _Taking:
         self._progress = progress
         self._volume_id: VolumeId | None = None
         self._claimed: SnapshotId | None = None
+        self._in_manifest: tuple[Snapshot, Volume] | None = None
 
     def run(self, location: str, volume_id: str | None, disk: Disk) -> Snapshot:
         """Take it; on failure leave nothing but what recovery keeps for the next try."""
@@ -363,19 +366,29 @@ class _Taking:
         )
         volume = replace(started.volume, size_bytes=disk.size_bytes)
         write_manifest(region.backend, snapshot, volume)
+        self._in_manifest = (snapshot, volume)
 
-        def complete(txn: Transaction) -> None:
-            put_snapshot(txn, snapshot)
+        def complete(txn: Transaction) -> Snapshot:
+            pending = find_snapshot(txn, snapshot.snapshot_id)
+            if pending is None or pending.state is not SnapshotState.PENDING:
+                raise Conflict(
+                    f"{snapshot.snapshot_id} was taken out of the catalog while it was being "
+                    "taken. No snapshot was made. Run the command again."
+                )
+            completed = replace(snapshot, tags=pending.tags)
+            put_snapshot(txn, completed)
             update_volume_size(txn, volume, disk.size_bytes)
             take_hold(txn, root_holder(snapshot.snapshot_id), uploaded.root)
+            return completed
 
-        region.metadata.run(complete)
-        return snapshot
+        return region.metadata.run(complete)
 
     def _let_go(self, session: Session, snapshot: Snapshot) -> None:
         """Step 5."""
         region, snapshot_id = self._region, snapshot.snapshot_id
         try:
+            # What it was tagged with meanwhile is not in the manifest yet.
+            write_current_manifest(region, snapshot_id, written=self._in_manifest)
             drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
             drop_all_holds(region, reader_of(session.session_id))
             if self._claimed is not None:

@@ -139,8 +139,15 @@ def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
     region.metadata.run(lambda txn: forget_snapshot(txn, session_id, snapshot_id))
 
 
-def write_current_manifest(region: Region, snapshot_id: SnapshotId) -> None:
+def write_current_manifest(
+    region: Region,
+    snapshot_id: SnapshotId,
+    *,
+    written: tuple[Snapshot, Volume] | None = None,
+) -> None:
     """Make the manifest what the metadata says, whoever changes that meanwhile.
+
+    *written* is what the caller has just written.
 
     What was written is compared with the metadata again: of two processes that tag a
     snapshot at once the later row wins, and one that is deleted leaves no manifest.
@@ -151,7 +158,6 @@ def write_current_manifest(region: Region, snapshot_id: SnapshotId) -> None:
         volume = find_volume(reader, snapshot.volume_id) if snapshot else None
         return (snapshot, volume) if snapshot and volume else None
 
-    written = None
     while (current := region.metadata.read(look)) != written:
         if current is None:
             region.backend.delete(manifest_name(snapshot_id))

@@ -81,14 +81,16 @@ def _change_tags(
         def put(txn: Transaction) -> Snapshot:
             new = changed(txn)
             put_snapshot(txn, new)
-            # The manifest is written after: recovery writes it if this process cannot.
-            note_snapshot(txn, session.session_id, new.snapshot_id)
+            if new.state is SnapshotState.COMPLETED:
+                # The manifest is written after: recovery writes it if this process cannot.
+                # A pending snapshot is the business of the session that takes it alone.
+                note_snapshot(txn, session.session_id, new.snapshot_id)
             return new
 
         snapshot = region.metadata.run(put)
         if snapshot.state is SnapshotState.COMPLETED:
             write_current_manifest(region, snapshot.snapshot_id)
-        region.metadata.run(
-            lambda txn: forget_snapshot(txn, session.session_id, snapshot.snapshot_id)
-        )
+            region.metadata.run(
+                lambda txn: forget_snapshot(txn, session.session_id, snapshot.snapshot_id)
+            )
     return snapshot

@@ -1,5 +1,6 @@
 """Snapshots that are interrupted, overtaken, lied to, or read from a disk that changes."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from ebsim.engine.list_snapshots import list_snapshots, list_volumes, show_snaps
 from ebsim.engine.recovery import drop_interrupted_upload
 from ebsim.engine.region import Region
 from ebsim.engine.restore_snapshot import verify_snapshot
-from ebsim.errors import ChunkCorrupt, SourceUnusable
+from ebsim.engine.tags import tag_snapshot
+from ebsim.errors import ChunkCorrupt, Conflict, SourceUnusable
 from ebsim.metadata.transactions import Reader, Table, Transaction
 from tests.engine.interruptions import Interference, Interrupted, interruption
 from tests.engine.stores import (
@@ -257,3 +259,19 @@ def test_an_upload_that_a_snapshot_goes_on_from_is_not_let_go_by_others(
     done = create_snapshot(region, str(disk), SMALL, Interference(0, let_go))
     other.close()
     assert restored(region, done.snapshot_id, tmp_path) == disk.read_bytes()
+
+
+def test_tags_set_while_a_snapshot_is_taken_are_refused_or_kept(
+    region: Region, disk: Path
+) -> None:
+    other = open_store(region.home)
+    kept: dict[str, str] = {}
+
+    def tag_it() -> None:
+        (pending,) = list_snapshots(other).snapshots
+        with suppress(Conflict):
+            kept.update(tag_snapshot(other, pending.snapshot_id, {"colour": "green"}).tags)
+
+    done = create_snapshot(region, str(disk), SMALL, Interference(1, tag_it))
+    other.close()
+    assert show_snapshot(region, done.snapshot_id).tags == kept
