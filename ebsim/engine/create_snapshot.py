@@ -12,26 +12,21 @@ A process that dies before 4 leaves no snapshot, one that dies after it a whole 
 fails in 5 is not the snapshot's failure: recovery does it for whoever comes next.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from random import Random
 
 from ebsim.blockmap.block_map import BlockMap
-from ebsim.blockmap.geometry import FAN_OUT_BITS
-from ebsim.blockmap.node_format import Inner, decode_node
 from ebsim.blockmap.node_store import empty_root
 from ebsim.catalog.manifest import write_manifest
 from ebsim.catalog.records import find_snapshot, newest_completed, put_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.volume import Volume
-from ebsim.chunkstore.chunk_reader import ChunkReader
 from ebsim.chunkstore.chunk_writer import ChunkWriter
-from ebsim.chunkstore.rows import Holder, decode_hold, decode_holder, hold_prefix
+from ebsim.chunkstore.rows import Holder
 from ebsim.chunkstore.sessions import Session
-from ebsim.content.compression import LEVEL_DEFAULT
 from ebsim.engine.disk import Disk, SeekableDisk, StreamedDisk
+from ebsim.engine.finished_leaves import held_nodes, leaves_below
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder, take_hold
 from ebsim.engine.leaf_scan import FingerprintLied, LeafScanner, ScanSettings
 from ebsim.engine.recovery import (
@@ -44,9 +39,9 @@ from ebsim.engine.recovery import (
     write_current_manifest,
 )
 from ebsim.engine.region import Region, next_generation
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.source_volume import (
     agreed_block_size,
-    check_block_size,
     find_source_volume,
     refuse_store_as_source,
     register_volume,
@@ -54,7 +49,6 @@ from ebsim.engine.source_volume import (
     update_volume_size,
 )
 from ebsim.engine.stored_nodes import NewNodes
-from ebsim.engine.tags import check_description, check_tags
 from ebsim.engine.upload import Upload, Uploaded
 from ebsim.errors import (
     Conflict,
@@ -63,9 +57,8 @@ from ebsim.errors import (
     SourceUnusable,
     StorageFull,
     StorageUnavailable,
-    VolumeNotFound,
 )
-from ebsim.ids import Digest, SnapshotId, VolumeId, is_id_prefix, new_snapshot_id
+from ebsim.ids import Digest, SnapshotId, VolumeId, new_snapshot_id
 from ebsim.metadata.transactions import Reader, Table, Transaction
 from ebsim.progress import Progress, Unwatched
 from ebsim.sources.open_source import open_source
@@ -73,57 +66,7 @@ from ebsim.sources.source import StreamSource
 
 _PARENT_LEVEL = 254
 
-# More than this is not looked up: it costs compression again, and bounds the memory.
-_INTERRUPTED_MAX = 1 << 16
-_DAMAGED_MAX = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotOptions:
-    """How a snapshot is taken.
-
-    Attributes:
-        block_size: Bytes, for a volume's first snapshot; ``None`` is 512 KiB, or the
-            volume's.
-        level: Of zstd, -7 to 19.
-        rehash: Compare every block by digest.
-        image_format: What to read the source as; found out otherwise.
-        allow_backing_file: Let an image name the file that it is based on.
-        thread_count: Threads that read, hash and compress; ``None`` is one a processor.
-    """
-
-    description: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    block_size: int | None = None
-    level: int = LEVEL_DEFAULT
-    rehash: bool = False
-    image_format: str | None = None
-    allow_backing_file: bool = False
-    thread_count: int | None = None
-
-    def check(self) -> None:
-        """Refuse what makes no sense, whatever the source is."""
-        check_tags(self.tags)
-        check_description(self.description)
-        if self.block_size is not None:
-            check_block_size(self.block_size)
-
-
-def check_first_snapshot(source_name: str, options: SnapshotOptions) -> None:
-    """Refuse a first snapshot that cannot be taken, before there is a store for it.
-
-    Raises:
-        SourceUnusable, InvalidRequest, MissingTool: as :func:`create_snapshot`.
-        VolumeNotFound: *source_name* is a volume's id.
-    """
-    options.check()
-    if is_id_prefix(source_name, "vol") and not Path(source_name).exists():
-        raise VolumeNotFound(source_name)
-    source = open_source(
-        source_name, format=options.image_format, allow_backing_file=options.allow_backing_file
-    )
-    with closing(source):
-        refuse_store_as_source(source.location)
+_DAMAGED_MAX = 1 << 20  # bounds the memory
 
 
 def create_snapshot(
@@ -301,7 +244,7 @@ class _Taking:
             owner = reader_of(session.session_id)
             take_hold(txn, Holder(owner, _PARENT_LEVEL, 0), parent.root)
         claimed = claim_interrupted_upload(txn, session.session_id, volume.volume_id)
-        interrupted = _held_nodes(txn, claimed) if claimed else []
+        interrupted = held_nodes(txn, claimed) if claimed else []
         return _Registered(snapshot, volume, parent, claimed, interrupted, _damaged_numbers(txn))
 
     def _upload(
@@ -334,7 +277,7 @@ class _Taking:
         root = started.parent.root if started.parent else None
         nodes = NewNodes(region.chunks, writer, snapshot.snapshot_id)
         parent = BlockMap(empty_root() if root is None else root, nodes)
-        interrupted = dict(_leaves_below(region.chunks, started.interrupted))
+        interrupted = dict(leaves_below(region.chunks, started.interrupted))
         tasks = disk.tasks(snapshot.block_size, parent, interrupted)
         self._progress.begin("snapshot", disk.data_bytes)
         try:
@@ -397,31 +340,6 @@ class _Taking:
             region.reclaimer(ended=[session.session_id]).run()
         except StorageUnavailable:
             session.abandon()
-
-
-def _held_nodes(reader: Reader, owner: SnapshotId) -> list[tuple[Holder, Digest]]:
-    """The nodes that an interrupted snapshot had finished."""
-    prefix = hold_prefix(owner)
-    rows = reader.scan(Table.HOLDS, prefix, prefix + b"\xff" * 10, limit=_INTERRUPTED_MAX)
-    return [(decode_holder(key), Digest(decode_hold(value)[1])) for key, value in rows]
-
-
-def _leaves_below(
-    chunks: ChunkReader, nodes: Iterable[tuple[Holder, Digest]]
-) -> Iterator[tuple[int, Digest]]:
-    """Yield index and digest of the leaves that *nodes* are or lead to."""
-    for holder, digest in nodes:
-        if holder.level == 0:
-            yield holder.place, digest
-            continue
-        node = decode_node(bytes(chunks.read(digest)))
-        assert isinstance(node, Inner), "a hold above the leaves is on an inner node"
-        first = holder.place << FAN_OUT_BITS
-        children = [
-            (Holder(holder.owner, holder.level - 1, first + slot), child)
-            for slot, child in node.entries().items()
-        ]
-        yield from _leaves_below(chunks, children)
 
 
 def _damaged_numbers(reader: Reader) -> frozenset[int]:
