@@ -19,11 +19,11 @@ from typing import TypeVar
 
 from ebsim.chunkstore import pack_writer
 from ebsim.engine.compact_store import compact_store
-from ebsim.engine.create_snapshot import SnapshotOptions
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.list_snapshots import list_snapshots
 from ebsim.engine.region import Region
 from ebsim.engine.restore_snapshot import restore_snapshot
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.errors import NotFound
 from ebsim.metadata.transactions import Metadata, Reader, Transaction
 from tests.engine.stores import BLOCK, block_bytes, change_disk, open_store, take, write_disk

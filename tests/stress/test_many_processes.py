@@ -2,8 +2,8 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -50,6 +50,13 @@ def finish(process: subprocess.Popen[str]) -> Told:
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return told_by(output)
+
+
+def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
+    """Kill a process that has not ended by then."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.kill()
 
 
 def examine(home: Path, told: list[Told], *, killed: bool) -> None:
@@ -104,8 +111,7 @@ def test_killing_any_process_leaves_no_lock_behind(figure: Callable[[str], None]
         for victim in ("snapshot", "delete", "restore", "compact"):
             other = start(home, "all", 8, 1)
             killed = start(home, victim, 100_000, 50 + kill_count)
-            time.sleep(random.uniform(0.02, 0.3))  # the moment of the kill, not a wait
-            killed.kill()
+            kill_after(killed, random.uniform(0.02, 0.3))
             told.append(told_by(killed.communicate(timeout=60)[0]))
             kill_count += 1
             told.append(finish(other))
@@ -123,8 +129,7 @@ def test_kill_nine_at_any_time_loses_nothing(figure: Callable[[str], None]) -> N
         told: list[Told] = []
         for _ in range(rounds):
             process = start(home, "all", 100_000, 3)
-            time.sleep(random.uniform(0, 0.2))  # the moment of the kill, not a wait
-            process.kill()
+            kill_after(process, random.uniform(0, 0.2))
             output, errors = process.communicate(timeout=60)
             assert process.returncode == -9, errors
             told.append(told_by(output))
