@@ -38,10 +38,11 @@ from ebsim.catalog.snapshot import Snapshot
 from ebsim.chunkstore.chunk_reader import ChunkReader
 from ebsim.chunkstore.reclaim import Reclaimed
 from ebsim.cli.settings import DEFAULT_ACCOUNT, DEFAULT_REGION
-from ebsim.engine.create_snapshot import SnapshotOptions, create_snapshot_of_stream
+from ebsim.engine.create_snapshot import create_snapshot_of_stream
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.diff_snapshots import diff_snapshots
 from ebsim.engine.region import Region, open_region
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.stored_nodes import StoredNodes
 from ebsim.ids import AccountId, Digest
 from ebsim.metadata.lmdb_metadata import LmdbMetadata

@@ -16,10 +16,11 @@ from benchmarks.engine_table import GROWTH_MAX
 from benchmarks.results import Figure
 from benchmarks.scratch import scratch_folder
 from ebsim.cli.settings import DEFAULT_ACCOUNT, DEFAULT_REGION
-from ebsim.engine.create_snapshot import SnapshotOptions, create_snapshot
+from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
 from ebsim.engine.region import Region, open_region
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.ids import AccountId, SnapshotId
 from ebsim.units import KIB
 

@@ -10,8 +10,8 @@ from ebsim.cli.option_types import FormatType, TagType, tags_by_key
 from ebsim.cli.output import print_json
 from ebsim.cli.settings import Settings
 from ebsim.cli.taken_snapshots import take_snapshots
-from ebsim.engine.create_snapshot import SnapshotOptions
 from ebsim.engine.export_snapshot import export_snapshot
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.units import format_size
 
 

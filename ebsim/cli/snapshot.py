@@ -19,9 +19,9 @@ from ebsim.cli.option_types import (
 from ebsim.cli.settings import Settings
 from ebsim.cli.taken_snapshots import report, take_snapshots
 from ebsim.cli.verified_snapshots import verify_and_print
-from ebsim.engine.create_snapshot import SnapshotOptions
 from ebsim.engine.delete_snapshot import plan_deletion_of
 from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.tags import tag_snapshot, untag_snapshot
 
 STATES = ("pending", "completed", "error")

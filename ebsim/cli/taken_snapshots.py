@@ -12,14 +12,10 @@ from ebsim.cli.messages import counted, say
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.output import print_json
 from ebsim.cli.settings import Settings
-from ebsim.engine.create_snapshot import (
-    SnapshotOptions,
-    check_first_snapshot,
-    create_snapshot,
-    create_snapshot_of_stream,
-)
+from ebsim.engine.create_snapshot import create_snapshot, create_snapshot_of_stream
 from ebsim.engine.home import region_path
 from ebsim.engine.region import Region
+from ebsim.engine.snapshot_options import SnapshotOptions, check_first_snapshot
 from ebsim.errors import SourceUnusable
 from ebsim.progress import Progress
 from ebsim.sources.standard_input import StandardInput

@@ -7,9 +7,10 @@ from pathlib import Path
 from random import Random
 
 from ebsim.catalog.snapshot import Snapshot
-from ebsim.engine.create_snapshot import SnapshotOptions, create_snapshot
+from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.region import Region, open_region
 from ebsim.engine.restore_snapshot import restore_snapshot
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.ids import AccountId
 from ebsim.metadata.transactions import Table, Transaction
 

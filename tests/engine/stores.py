@@ -6,9 +6,10 @@ from random import Random
 
 from ebsim.clock import Clock
 from ebsim.durable_files import Files
-from ebsim.engine.create_snapshot import SnapshotOptions, create_snapshot
+from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.region import Region, open_region
 from ebsim.engine.restore_snapshot import restore_snapshot
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.ids import AccountId
 
 ACCOUNT = AccountId("123456789012")

@@ -5,9 +5,10 @@ from random import Random
 import pytest
 
 from ebsim.engine.compact_store import compact_store, occupied_bytes
-from ebsim.engine.create_snapshot import SnapshotOptions, create_snapshot
+from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.region import Region
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.store_stats import store_stats
 from ebsim.metadata.transactions import Table
 from ebsim.progress import Unwatched

@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.clock import ManualClock
-from ebsim.engine.create_snapshot import (
-    SnapshotOptions,
-    create_snapshot,
-    create_snapshot_of_stream,
-)
+from ebsim.engine.create_snapshot import create_snapshot, create_snapshot_of_stream
 from ebsim.engine.list_snapshots import list_volumes, show_snapshot
 from ebsim.engine.region import Region
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.errors import InvalidRequest, SourceUnusable, VolumeNotFound
 from ebsim.sources.standard_input import StandardInput
 from tests.crash.recorded_store import quick_directory

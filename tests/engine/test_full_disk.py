@@ -8,11 +8,11 @@ from random import Random
 
 import pytest
 
-from ebsim.engine.create_snapshot import SnapshotOptions
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.diff_snapshots import diff_snapshots
 from ebsim.engine.list_snapshots import list_snapshots
 from ebsim.engine.region import Region
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.tags import tag_snapshot
 from ebsim.errors import StorageFull
 from tests.engine.store_audit import complaints_about

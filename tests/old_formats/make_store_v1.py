@@ -24,14 +24,11 @@ from typing import Any
 
 from ebsim.catalog.snapshot import Snapshot, snapshot_to_json
 from ebsim.clock import ManualClock
-from ebsim.engine.create_snapshot import (
-    SnapshotOptions,
-    create_snapshot,
-    create_snapshot_of_stream,
-)
+from ebsim.engine.create_snapshot import create_snapshot, create_snapshot_of_stream
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.list_snapshots import list_snapshots
 from ebsim.engine.region import Region, open_region
+from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.tags import tag_snapshot, untag_snapshot
 from ebsim.ids import AccountId
 from ebsim.sources.standard_input import StandardInput
