@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 Told = dict[str, list[list[str]]]
 
 
-def start(home: Path, role: str, rounds: int, seed: int) -> subprocess.Popen[str]:
+def start(home: Path, role: str, rounds: int, seed: int) -> subprocess.Popen[bytes]:
     """A process at work; it has opened the store when this returns."""
     arguments = [str(home), role, str(rounds), str(seed)]
     process = subprocess.Popen(
@@ -30,10 +30,11 @@ def start(home: Path, role: str, rounds: int, seed: int) -> subprocess.Popen[str
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        # What a buffered reader had read ahead of this line, ``communicate`` would not see.
+        bufsize=0,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n", process.communicate()[1]
+    assert process.stdout.readline() == b"ready\n", process.communicate()[1]
     return process
 
 
@@ -46,13 +47,13 @@ def told_by(output: str) -> Told:
     return told
 
 
-def finish(process: subprocess.Popen[str]) -> Told:
+def finish(process: subprocess.Popen[bytes]) -> Told:
     output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    return told_by(output)
+    assert process.returncode == 0, errors.decode()
+    return told_by(output.decode())
 
 
-def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
+def kill_after(process: subprocess.Popen[bytes], seconds: float) -> None:
     """Kill a process that has not ended by then."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
@@ -112,7 +113,7 @@ def test_killing_any_process_leaves_no_lock_behind(figure: Callable[[str], None]
             other = start(home, "all", 8, 1)
             killed = start(home, victim, 100_000, 50 + kill_count)
             kill_after(killed, random.uniform(0.02, 0.3))
-            told.append(told_by(killed.communicate(timeout=60)[0]))
+            told.append(told_by(killed.communicate(timeout=60)[0].decode()))
             kill_count += 1
             told.append(finish(other))
             examine(home, told, killed=True)
@@ -130,7 +131,8 @@ def test_kill_nine_at_any_time_loses_nothing(figure: Callable[[str], None]) -> N
         for _ in range(rounds):
             process = start(home, "all", 100_000, 3)
             kill_after(process, random.uniform(0, 0.2))
-            output, errors = process.communicate(timeout=60)
+            raw, errors = process.communicate(timeout=60)
+            output = raw.decode()
             assert process.returncode == -9, errors
             told.append(told_by(output))
             last = output.split("\n")[-2].split()[0] if "\n" in output else "ready"
