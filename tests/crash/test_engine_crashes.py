@@ -15,6 +15,7 @@ import pytest
 from ebsim.engine.check_store import check_store
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.recovery import recover
+from tests.conftest import PROFILE
 from tests.crash.recorded_store import (
     catalog_of,
     expected_catalog,
@@ -27,7 +28,7 @@ from tests.crash.simulated_disk import CrashState, crash_states, materialise
 from tests.engine.store_audit import complaints_about
 from tests.engine.stores import BLOCK, block_bytes, restored, take, write_disk
 
-REORDERINGS = 16
+REORDERINGS = 200 if PROFILE == "deep" else 16
 
 
 @pytest.mark.slow
