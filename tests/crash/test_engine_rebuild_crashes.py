@@ -67,7 +67,10 @@ def test_a_rebuild_that_breaks_off_at_any_call_is_done_again(
             shutil.rmtree(played)
             if not calls.fault_count:
                 break
-    figure(f"broken off at {play_count - 1} of {fail_call} calls; in {opened_count} cases the region opened without more ado")
+    figure(
+        f"broken off at {play_count - 1} of {fail_call} calls; the region opened without more "
+        f"ado {opened_count} times"
+    )
     assert fail_call > 20
 
 
