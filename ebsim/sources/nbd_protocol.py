@@ -26,7 +26,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ebsim.errors import EbsimError
+from ebsim.errors import SourceUnusable
 from ebsim.sources.source import Extent
 
 GREETING = struct.Struct(">8s8sH")
@@ -89,11 +89,11 @@ STATUS_BYTES_MAX = 1 << 31
 OPTION_REPLY_BYTES_MAX = 16 << 10
 
 
-class NbdViolation(EbsimError):
+class NbdViolation(SourceUnusable):
     """The server broke the protocol, or the connection to it."""
 
 
-class NbdRefusal(EbsimError):
+class NbdRefusal(SourceUnusable):
     """The server answered a request with an error."""
 
 
