@@ -1,14 +1,17 @@
 """Stores that refused commands must leave alone, and devices."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 import pytest
 
-from tests.cli.processes import run_ebsim
+from ebsim.cli.settings import DEFAULT_ACCOUNT, DEFAULT_REGION
+from ebsim.engine.create_snapshot import create_snapshot
+from ebsim.engine.region import open_region
+from ebsim.ids import AccountId
 
 MIB = 1 << 20
 
@@ -28,10 +31,10 @@ def store(tmp_path: Path) -> Store:
     image, home, work = tmp_path / "disk.img", tmp_path / "home", tmp_path / "work"
     image.write_bytes(Random(7).randbytes(2 * MIB))
     work.mkdir()
-    done = run_ebsim("snapshot", "create", str(image), home=home)
-    assert done.returncode == 0, done.stderr
-    volumes = run_ebsim("volume", "ls", home=home).stdout.splitlines()
-    return Store(home, image, done.stdout.strip(), volumes[1].split()[0], work)
+    # In this process: the tests that need a store are many.
+    with closing(open_region(home, DEFAULT_REGION, AccountId(DEFAULT_ACCOUNT))) as region:
+        snapshot = create_snapshot(region, str(image))
+    return Store(home, image, snapshot.snapshot_id, snapshot.volume_id, work)
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Disks that cannot be snapshotted: told in one line, and nothing is changed."""
 
+import json
 import os
 import signal
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
@@ -18,7 +20,9 @@ from tests.cli.refusals import (
     run_unprivileged,
     unchanged,
 )
+from tests.sources.conftest import loop_device, mount
 from tests.tidy.source_tree import ROOT
+from tests.tools import require_root, require_tool, run
 
 
 def make_missing(path: Path) -> None:
@@ -129,6 +133,23 @@ def test_a_disk_that_changes_while_it_is_read_is_told_on_the_snapshot(store: Sto
     )
     shown = run_ebsim("snapshot", "show", out.strip(), home=store.home).stdout
     assert "changed while it was read" in shown
+
+
+@pytest.mark.xdist_group("loop_devices")
+def test_a_disk_that_is_mounted_is_snapshotted_with_a_warning(
+    store: Store, stack: ExitStack
+) -> None:
+    require_root()
+    source = store.work / "mounted.img"
+    with source.open("wb") as file:
+        file.truncate(8 * MIB)
+    run(require_tool("mke2fs", package="e2fsprogs"), "-q", source)
+    folder = mount(stack, loop_device(stack, source), store.home.parent / "mounted")
+    done = run_ebsim("-q", "--output", "json", "snapshot", "create", str(source), home=store.home)
+    assert done.returncode == 0, done.stderr
+    message = json.loads(done.stdout)["StateMessage"]
+    assert f"mounted read-write at {folder}" in message
+    assert done.stderr == f"ebsim: warning: {source}: {message}\n"
 
 
 @pytest.mark.parametrize(
