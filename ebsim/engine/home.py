@@ -66,7 +66,8 @@ def prepare_home(home: Path, files: Files, *, create: bool) -> None:
             f"there is no ebsim home at {home}. Take a snapshot to make one, or name another "
             "with --home or EBSIM_HOME."
         )
-    outer = home_of(home)
+    # Behind links as well: what counts is where the files would lie.
+    outer = home_of(home.resolve())
     if outer is not None:
         raise InvalidRequest(
             f"{home} lies inside the ebsim home {outer}. Nothing was changed. "

@@ -64,11 +64,14 @@ def test_a_home_in_a_home_or_a_region_is_refused(place: str, store: Store) -> No
 
 
 def test_a_home_below_a_link_into_a_home_is_refused(store: Store) -> None:
-    link = store.work / "link"
-    link.symlink_to(store.home)
+    below, link = store.home / "below", store.work / "link"
+    below.mkdir()
+    link.symlink_to(below)
     with unchanged(store.home):
-        done = run_ebsim("snapshot", "create", "pyproject.toml", home=link / "inner")
-    assert_refused(done, ExitCode.INVALID_REQUEST, "lies inside the ebsim home")
+        direct = run_ebsim("snapshot", "create", "pyproject.toml", home=link)
+        deeper = run_ebsim("snapshot", "create", "pyproject.toml", home=link / "inner")
+    for done in (direct, deeper):
+        assert_refused(done, ExitCode.INVALID_REQUEST, "lies inside the ebsim home")
 
 
 def test_a_home_where_none_can_be_made_is_refused(tmp_path: Path) -> None:
