@@ -27,6 +27,7 @@ def check_tags(tags: Mapping[str, str]) -> None:
             f"{len(tags)} tags are more than {TAG_COUNT_MAX}. Nothing was changed."
         )
     for key, value in tags.items():
+        _check_text("a tag", f"{key}={value}")
         if not 1 <= len(key) <= KEY_LENGTH_MAX:
             raise InvalidRequest(
                 f"tag key '{key}' has {len(key)} characters, expected 1 to {KEY_LENGTH_MAX}. "
@@ -45,11 +46,23 @@ def check_tags(tags: Mapping[str, str]) -> None:
 
 def check_description(description: str) -> None:
     """Refuse a description that Amazon refuses."""
+    _check_text("the description", description)
     if len(description) > DESCRIPTION_LENGTH_MAX:
         raise InvalidRequest(
             f"the description has {len(description)} characters, expected at most "
             f"{DESCRIPTION_LENGTH_MAX}. Nothing was changed."
         )
+
+
+def _check_text(what: str, text: str) -> None:
+    """Refuse bytes that the command line could not decode: no JSON could hold them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"{what} is not text in the encoding of this terminal, from character "
+            f"{error.start} on. Nothing was changed."
+        ) from error
 
 
 def tag_snapshot(region: Region, name: str, tags: Mapping[str, str]) -> Snapshot:

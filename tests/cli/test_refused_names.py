@@ -76,6 +76,7 @@ def test_another_account_s_snapshot_is_unknown(store: Store) -> None:
     [
         (("snapshot", "tag", "SNAP", "untagged"), ExitCode.USAGE, "KEY=VALUE"),
         (("snapshot", "tag", "SNAP", "=x"), ExitCode.USAGE, "KEY=VALUE"),
+        (("snapshot", "tag", "SNAP", "a=\udcff"), ExitCode.INVALID_REQUEST, "not text"),
         (("snapshot", "tag", "SNAP", "aws:a=b"), ExitCode.INVALID_REQUEST, "reserved"),
         (("snapshot", "tag", "SNAP", "k" * 128 + "=v"), ExitCode.INVALID_REQUEST, "127"),
         (("snapshot", "tag", "SNAP", "k=" + "v" * 256), ExitCode.INVALID_REQUEST, "255"),
