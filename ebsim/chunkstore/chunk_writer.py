@@ -30,7 +30,7 @@ Buffer = bytes | bytearray | memoryview
 # A commit ends after this many nodes, or as many chunks that must be looked up: each may
 # touch a page of the index, and the pages of a transaction are in memory at once.
 _NODES_PER_COMMIT = 256
-_LOOKUPS_PER_COMMIT = 4096
+_LOOKUPS_PER_COMMIT = 1024
 
 
 class ChunkWriter:

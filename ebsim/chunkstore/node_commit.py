@@ -14,7 +14,6 @@ transaction, after the packs that hold the records are durable.  So:
 6. No edge leads to a chunk that is gone.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -32,6 +31,7 @@ from ebsim.chunkstore.pack_accounts import add_live, retire
 from ebsim.chunkstore.pack_format import HEADER_SIZE, Record
 from ebsim.chunkstore.pack_writer import Placed
 from ebsim.chunkstore.reclaim_queue import change_references
+from ebsim.chunkstore.reference_counts import ReferenceChanges
 from ebsim.chunkstore.rows import (
     Holder,
     Location,
@@ -251,7 +251,7 @@ def _refer(
 
     Returns the chunk numbers whose count was zero before.
     """
-    counts: Counter[int] = Counter()
+    counts = ReferenceChanges()
     holds: dict[bytes, tuple[int, Digest]] = {}
     dropped: list[bytes] = []
     edges: list[Row] = []
@@ -262,15 +262,15 @@ def _refer(
         number = numbers[node.digest]
         if node.digest not in known:
             known.add(node.digest)
-            counts.update(node.children)
+            counts.add_all(node.children)
             edges.append((number_key(number), encode_node_row(_row(node))))
         elif node.fingerprints:
             edges.extend(_regained(txn, node, number))
         for key, child in _held_children(txn, node, holds):
-            counts[child] -= 1
+            counts.singles[child] -= 1
             if holds.pop(key, None) is None:
                 dropped.append(key)
-        counts[number] += 1
+        counts.singles[number] += 1
         holds[node.holder.key()] = (number, node.digest)
     edges.sort()
     txn.put_many(Table.NODES, edges)

@@ -11,8 +11,7 @@ A crash between any two leaves the rest for the next who comes by.  The cost fol
 is freed: nothing is walked that another snapshot still needs.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ebsim.backends.backend import Backend
@@ -25,16 +24,18 @@ from ebsim.chunkstore.chunk_index import (
 )
 from ebsim.chunkstore.dead_space import dead_extents, forget_pack
 from ebsim.chunkstore.pack_accounts import retire
-from ebsim.chunkstore.pack_format import HEADER_SIZE, PackDamaged, decode_header
+from ebsim.chunkstore.pack_format import HEADER_SIZE, Kind, PackDamaged, decode_header
 from ebsim.chunkstore.reclaim_queue import change_references
-from ebsim.chunkstore.reference_counts import get_counts
+from ebsim.chunkstore.reference_counts import ReferenceChanges, get_counts
 from ebsim.chunkstore.rows import DeadExtent, Location, encode_dead, number_key, pack_key
 from ebsim.ids import Digest
 from ebsim.metadata.transactions import Metadata, Reader, Table, Transaction
 from ebsim.units import KIB
 
-# A node can have 128 children: this bounds a transaction at 32 768 counts.
-_CHUNKS_PER_STEP = 256
+# A node can have 128 children: this bounds a transaction at 16 384 counts, and its share
+# of blocks at as many rows as they have.
+_NODES_PER_STEP = 128
+_CHUNKS_PER_STEP = 1024
 _PACKS_PER_STEP = 256
 # A sync for each pack is half of what its deletion takes; but a crash leaves as many files
 # without a row, which only ``check`` finds again.
@@ -98,6 +99,8 @@ class Reclaimer:
         if not numbers:
             return False
         locations = self._metadata.read(lambda reader: find_locations(reader, numbers))
+        numbers = _bounded(numbers, locations)
+        locations = {number: locations[number] for number in numbers if number in locations}
         digests = self._digests(locations)
         freed = self._metadata.run(lambda txn: _free(txn, numbers, locations, digests))
         done.chunk_count += freed.chunk_count
@@ -175,6 +178,19 @@ class Reclaimer:
 def session_of(pack_name: str) -> str:
     """The id of the session that wrote a pack."""
     return pack_name.removeprefix("packs/").partition("-")[0]
+
+
+def _bounded(numbers: Sequence[int], locations: Mapping[int, Location]) -> list[int]:
+    """As many of *numbers* as one transaction should free: few nodes, for each has edges."""
+    taken = []
+    node_count = 0
+    for number in numbers:
+        location = locations.get(number)
+        node_count += location is not None and location.kind != Kind.BLOCK
+        if node_count > _NODES_PER_STEP:
+            break
+        taken.append(number)
+    return taken
 
 
 def _queued(reader: Reader) -> list[int]:
@@ -256,11 +272,11 @@ def _forget_digests(txn: Transaction, digests: Mapping[int, Digest]) -> None:
 
 def _forget_nodes(txn: Transaction, numbers: list[int]) -> int:
     """Drop the edges of those *numbers* that are nodes; return how many are."""
-    changes: Counter[int] = Counter()
+    changes = ReferenceChanges()
     nodes = []
     for number, row in zip(numbers, find_node_rows(txn, numbers), strict=True):
         if row is not None:
-            changes.subtract(row.children)
+            changes.take_all(row.children)
             nodes.append(number_key(number))
     txn.delete_many(Table.NODES, nodes)
     change_references(txn, changes)

@@ -5,14 +5,12 @@ nothing is forgotten; leaving it, and giving the space back, is ``reclaim.py``'s
 chunk in the queue may be referenced again: it is passed over when its turn comes.
 """
 
-from collections.abc import Mapping
-
-from ebsim.chunkstore.reference_counts import add_references
+from ebsim.chunkstore.reference_counts import ReferenceChanges, add_references
 from ebsim.chunkstore.rows import number_key
 from ebsim.metadata.transactions import Table, Transaction
 
 
-def change_references(txn: Transaction, changes: Mapping[int, int]) -> list[int]:
+def change_references(txn: Transaction, changes: ReferenceChanges) -> list[int]:
     """Add to the counts of chunk numbers; those that reach zero enter the queue.
 
     Returns those whose count was zero until now: new ones, ones that wait in the queue,

@@ -1,20 +1,36 @@
 """Reference counts: how many node entries and holds point at each chunk.
 
 Counts live in pages of 256, so that a leaf whose chunks were stored together costs one
-or two rows, not one a chunk.
+or two rows, not one a chunk.  A page is one large integer with a lane of 32 bits for
+each count, and a run of neighbouring chunks is added to it at once: the chunks of a leaf
+are one run, or a few.  Counts stay below 2**31, so a lane's highest bit is free to show
+a sum that is too large, and to keep a lane that would fall below zero from borrowing of
+its neighbour.
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ebsim.chunkstore.rows import COUNTS_PER_PAGE, number_key
 from ebsim.errors import Conflict, MetadataCorrupt
 from ebsim.metadata.transactions import Reader, Table, Transaction
 
-_PAGE_SIZE = COUNTS_PER_PAGE * 4
+_LANE_BITS = 32
+_PAGE_SIZE = COUNTS_PER_PAGE * _LANE_BITS // 8
 _EMPTY = bytes(_PAGE_SIZE)
 _COUNT_MAX = (1 << 31) - 1
+
+_ONES = [
+    sum(1 << _LANE_BITS * lane for lane in range(length)) for length in range(COUNTS_PER_PAGE + 1)
+]
+"""By length: a one in each of the first lanes."""
+_ALL_ONES = _ONES[COUNTS_PER_PAGE]
+_ALL_HIGH = _ALL_ONES << (_LANE_BITS - 1)
+
+# Shorter runs are counted one by one.
+_RUN_LENGTH_MIN = 4
 
 
 class Turned(NamedTuple):
@@ -24,7 +40,73 @@ class Turned(NamedTuple):
     revived: list[int]
 
 
-def add_references(txn: Transaction, changes: Mapping[int, int]) -> Turned:
+class ReferenceChanges:
+    """References to add and to take away, gathered for one transaction."""
+
+    def __init__(self, changes: Mapping[int, int] | None = None) -> None:
+        """Begin with *changes* by chunk number."""
+        self.singles: Counter[int] = Counter(changes or {})
+        self.added_runs: list[tuple[int, int]] = []
+        self.taken_runs: list[tuple[int, int]] = []
+
+    def add_all(self, numbers: Sequence[int]) -> None:
+        """Add a reference to each of *numbers*, as often as it is named."""
+        self.singles.update(_split_runs(numbers, self.added_runs))
+
+    def take_all(self, numbers: Sequence[int]) -> None:
+        """Take a reference from each of *numbers*, as often as it is named."""
+        self.singles.subtract(_split_runs(numbers, self.taken_runs))
+
+
+def _split_runs(numbers: Sequence[int], runs: list[tuple[int, int]]) -> list[int]:
+    """Put the runs of neighbours in *numbers* into *runs* (start, stop); return the others."""
+    ordered = sorted(numbers)
+    if len(set(ordered)) != len(ordered):
+        return ordered
+    others: list[int] = []
+    parts = [(0, len(ordered))]
+    while parts:
+        low, high = parts.pop()
+        if high - low < _RUN_LENGTH_MIN:
+            others.extend(ordered[low:high])
+        elif ordered[high - 1] - ordered[low] == high - low - 1:
+            # Rising and without gaps, since no number occurs twice.
+            runs.append((ordered[low], ordered[high - 1] + 1))
+        else:
+            middle = (low + high) // 2
+            parts += [(low, middle), (middle, high)]
+    return others
+
+
+class _PageChanges:
+    """What happens to one page: lanes (first, length) and single slots."""
+
+    __slots__ = ("added", "singles", "taken")
+
+    def __init__(self) -> None:
+        self.added: list[tuple[int, int]] = []
+        self.taken: list[tuple[int, int]] = []
+        self.singles: list[tuple[int, int]] = []
+
+    def applied(self, old: int) -> int:
+        """The page *old* with all changes made; additions come first."""
+        new = old
+        for first, length in self.added:
+            new += _ONES[length] << _LANE_BITS * first
+            _check_limit(new)
+        if self.singles:
+            new = _with_singles(new, self.singles)
+        if self.taken:
+            guarded = new | _ALL_HIGH
+            for first, length in self.taken:
+                guarded -= _ONES[length] << _LANE_BITS * first
+                if guarded & _ALL_HIGH != _ALL_HIGH:
+                    raise MetadataCorrupt(where="reference counts", found="a count of -1")
+            new = guarded ^ _ALL_HIGH
+        return new
+
+
+def add_references(txn: Transaction, changes: ReferenceChanges) -> Turned:
     """Add to the counts of chunk numbers; return those that turned from or to zero.
 
     Cost: a row read and written for each 256 neighbouring numbers.
@@ -33,40 +115,79 @@ def add_references(txn: Transaction, changes: Mapping[int, int]) -> Turned:
         MetadataCorrupt: a count would fall below zero: it has drifted.
         Conflict: a count would pass 2**31.
     """
-    pages: dict[int, list[tuple[int, int]]] = {}
-    for number, change in changes.items():
-        if change:
-            pages.setdefault(number // COUNTS_PER_PAGE, []).append(
-                (number % COUNTS_PER_PAGE, change)
-            )
+    pages = _by_page(changes)
     order = sorted(pages)
     keys = [number_key(page) for page in order]
     rows = []
     turned = Turned([], [])
-    for page, key, old in zip(order, keys, txn.get_many(Table.COUNTS, keys), strict=True):
-        rows.append((key, _changed_page(old or _EMPTY, page, pages[page], turned)))
+    for page, key, row in zip(order, keys, txn.get_many(Table.COUNTS, keys), strict=True):
+        old = int.from_bytes(row or _EMPTY, "little")
+        new = pages[page].applied(old)
+        rows.append((key, new.to_bytes(_PAGE_SIZE, "little")))
+        was_zero, is_zero = _zero_lanes(old), _zero_lanes(new)
+        first = page * COUNTS_PER_PAGE
+        turned.emptied.extend(first + lane for lane in _lanes_of(is_zero & ~was_zero))
+        turned.revived.extend(first + lane for lane in _lanes_of(was_zero & ~is_zero))
     txn.put_many(Table.COUNTS, rows)
     return turned
 
 
-def _changed_page(
-    old: bytes, page_number: int, changes: Sequence[tuple[int, int]], turned: Turned
-) -> bytes:
-    """*old* with *changes* (slot, change) added; adds to *turned* what they turn."""
-    page = array("I", old)
-    for slot, change in changes:
-        before = page[slot]
-        count = before + change
-        if count <= 0:
-            if count < 0:
-                raise MetadataCorrupt(where="reference counts", found=f"a count of {count}")
-            turned.emptied.append(page_number * COUNTS_PER_PAGE + slot)
-        elif count > _COUNT_MAX:
-            raise Conflict("a chunk is referenced more than 2**31 times. Nothing was changed.")
-        elif before == 0:
-            turned.revived.append(page_number * COUNTS_PER_PAGE + slot)
-        page[slot] = count
-    return page.tobytes()
+def _by_page(changes: ReferenceChanges) -> Mapping[int, _PageChanges]:
+    pages: defaultdict[int, _PageChanges] = defaultdict(_PageChanges)
+    for start, stop in changes.added_runs:
+        for page, first, length in _cut_at_pages(start, stop):
+            pages[page].added.append((first, length))
+    for start, stop in changes.taken_runs:
+        for page, first, length in _cut_at_pages(start, stop):
+            pages[page].taken.append((first, length))
+    for number, change in changes.singles.items():
+        if change:
+            pages[number // COUNTS_PER_PAGE].singles.append((number % COUNTS_PER_PAGE, change))
+    return pages
+
+
+def _cut_at_pages(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the parts of a run as (page, first lane, length)."""
+    while start < stop:
+        page, first = divmod(start, COUNTS_PER_PAGE)
+        length = min(stop - start, COUNTS_PER_PAGE - first)
+        yield page, first, length
+        start += length
+
+
+def _with_singles(page: int, changes: Sequence[tuple[int, int]]) -> int:
+    """*page* with *changes* (lane, change) added one by one."""
+    counts = array("I", page.to_bytes(_PAGE_SIZE, "little"))
+    for lane, change in changes:
+        count = counts[lane] + change
+        if count < 0:
+            raise MetadataCorrupt(where="reference counts", found=f"a count of {count}")
+        if count > _COUNT_MAX:
+            raise _too_many()
+        counts[lane] = count
+    return int.from_bytes(counts.tobytes(), "little")
+
+
+def _check_limit(page: int) -> None:
+    if page & _ALL_HIGH:
+        raise _too_many()
+
+
+def _too_many() -> Conflict:
+    return Conflict("a chunk is referenced more than 2**31 times. Nothing was changed.")
+
+
+def _zero_lanes(page: int) -> int:
+    """The highest bit of each lane of *page* that is zero."""
+    return ~((page | _ALL_HIGH) - _ALL_ONES) & _ALL_HIGH
+
+
+def _lanes_of(high_bits: int) -> Iterator[int]:
+    """Yield the lanes whose highest bit is set in *high_bits*, lowest first."""
+    while high_bits:
+        lowest = high_bits & -high_bits
+        yield lowest.bit_length() // _LANE_BITS - 1
+        high_bits ^= lowest
 
 
 def get_counts(reader: Reader, numbers: Iterable[int]) -> dict[int, int]:

@@ -1,11 +1,11 @@
 """References from outside the trees: a snapshot's on its root, a reader's on what it reads."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ebsim.chunkstore.chunk_index import find_numbers
 from ebsim.chunkstore.reclaim_queue import change_references
+from ebsim.chunkstore.reference_counts import ReferenceChanges
 from ebsim.chunkstore.rows import Holder, decode_hold, encode_hold, hold_prefix
 from ebsim.chunkstore.sessions import Session
 from ebsim.engine.region import Region
@@ -37,7 +37,7 @@ def take_hold(txn: Transaction, holder: Holder, root: Digest) -> None:
     numbers = find_numbers(txn, [root])
     if root not in numbers:
         raise ChunkMissing(root)
-    change_references(txn, {numbers[root]: 1})
+    change_references(txn, ReferenceChanges({numbers[root]: 1}))
     txn.put_many(Table.HOLDS, [(holder.key(), encode_hold(numbers[root], root))])
 
 
@@ -47,8 +47,8 @@ def drop_holds(txn: Transaction, owner: str, *, keep: Holder | None = None) -> b
     rows = txn.scan(Table.HOLDS, prefix, prefix + b"\xff" * 10, limit=_HOLDS_PER_STEP)
     kept = keep.key() if keep else None
     dropped = [(key, value) for key, value in rows if key != kept]
-    changes: Counter[int] = Counter()
-    changes.subtract(decode_hold(value)[0] for _, value in dropped)
+    changes = ReferenceChanges()
+    changes.take_all([decode_hold(value)[0] for _, value in dropped])
     txn.delete_many(Table.HOLDS, [key for key, _ in dropped])
     change_references(txn, changes)
     return len(rows) == _HOLDS_PER_STEP

@@ -65,13 +65,17 @@ def list_snapshots(
         after = _decode_token(next_token, (volume_id or region.account_id).encode())
     found: list[Snapshot] = []
     while True:
+        limit = _ROWS_PER_READ
+        if max_results is not None and not filters:
+            # All that are looked at are wanted, and one more shows whether there are others.
+            limit = min(limit, max_results - len(found) + 1)
         rows = region.metadata.read(
             lambda reader: scan_snapshots(
                 reader,
                 owner_id=region.account_id,
                 volume_id=volume_id,
                 after=after,  # noqa: B023 (called at once)
-                limit=_ROWS_PER_READ,
+                limit=limit,  # noqa: B023 (called at once)
             )
         )
         for key, snapshot in rows:
@@ -80,7 +84,7 @@ def list_snapshots(
                     return SnapshotPage(found, _encode_token(after))
                 found.append(snapshot)
             after = key
-        if len(rows) < _ROWS_PER_READ:
+        if len(rows) < limit:
             return SnapshotPage(found, None)
 
 

@@ -22,7 +22,7 @@ from ebsim.chunkstore.node_commit import NewNode
 from ebsim.chunkstore.pack_format import HEADER_SIZE, Kind
 from ebsim.chunkstore.reclaim import Reclaimer
 from ebsim.chunkstore.reclaim_queue import change_references
-from ebsim.chunkstore.reference_counts import get_counts
+from ebsim.chunkstore.reference_counts import ReferenceChanges, get_counts
 from ebsim.chunkstore.rows import (
     LOCATIONS_PER_PAGE,
     Holder,
@@ -131,8 +131,8 @@ class SmallStore:
         def drop(txn: Transaction) -> None:
             prefix = hold_prefix(owner)
             rows = txn.scan(Table.HOLDS, prefix, prefix + b"\xff" * 10, limit=ALL)
-            changes: Counter[int] = Counter()
-            changes.subtract(decode_hold(value)[0] for _, value in rows)
+            changes = ReferenceChanges()
+            changes.take_all([decode_hold(value)[0] for _, value in rows])
             txn.delete_many(Table.HOLDS, [key for key, _ in rows])
             change_references(txn, changes)
 
