@@ -11,10 +11,10 @@ through the cache.
 """
 
 import errno
-import mmap
 from collections.abc import Sequence
 from pathlib import Path
 
+from ebsim.background_writes import BackgroundWrites
 from ebsim.durable_files import Files, NewFile
 from ebsim.errors import StorageUnavailable
 from ebsim.system_calls import Buffer
@@ -28,11 +28,11 @@ class StagedFile(NewFile):
     """A ``NewFile`` for much data.  What was appended may still be in memory until
     ``publish``; a failure to write it shows in a later ``append`` or there."""
 
-    __slots__ = ("_bypasses_cache", "_stage", "_staged_bytes")
+    __slots__ = ("_bypasses_cache", "_staged_bytes", "_writes")
 
     def __init__(self, files: Files, target: Path) -> None:
         super().__init__(files, target)
-        self._stage = memoryview(mmap.mmap(-1, STAGE_SIZE))
+        self._writes = BackgroundWrites(self._write_piece, STAGE_SIZE)
         self._staged_bytes = 0
         try:
             self._bypasses_cache = files.bypass_cache(self._descriptor, bypass=True)
@@ -48,27 +48,32 @@ class StagedFile(NewFile):
             while rest:
                 count = min(len(rest), STAGE_SIZE - self._staged_bytes)
                 stop = self._staged_bytes + count
-                self._stage[self._staged_bytes : stop] = rest[:count]
+                self._writes.buffer[self._staged_bytes : stop] = rest[:count]
                 self._staged_bytes = stop
                 self.size_bytes += count
                 rest = rest[count:]
                 if stop == STAGE_SIZE:
-                    self._write_stage()
+                    self._staged_bytes = 0
+                    self._writes.hand_over(STAGE_SIZE, self.size_bytes - STAGE_SIZE)
         self._is_broken = False
         return offset_bytes
 
     def publish(self, *, replace: bool) -> None:
         self._begin_step()
+        self._writes.finish()
         # The last piece is of any length, which only the cache takes.
         if self._bypasses_cache:
             self._stop_bypassing()
-        self._write_stage()
+        last = self._writes.buffer[: self._staged_bytes]
+        self._write_piece(last, self.size_bytes - len(last))
         self._is_broken = False
         super().publish(replace=replace)
 
-    def _write_stage(self) -> None:
-        piece = self._stage[: self._staged_bytes]
-        offset_bytes = self.size_bytes - len(piece)
+    def discard(self) -> None:
+        self._writes.cancel()
+        super().discard()
+
+    def _write_piece(self, piece: memoryview, offset_bytes: int) -> None:
         try:
             self._files.write(self._descriptor, [piece], offset_bytes)
         except StorageUnavailable as error:
@@ -78,7 +83,6 @@ class StagedFile(NewFile):
                 raise
             self._stop_bypassing()
             self._files.write(self._descriptor, [piece], offset_bytes)
-        self._staged_bytes = 0
 
     def _stop_bypassing(self) -> None:
         self._files.bypass_cache(self._descriptor, bypass=False)

@@ -15,7 +15,7 @@ from ebsim.engine.holds import reading
 from ebsim.engine.read_blocks import PresentBlock, block_map_of, in_threads, leaf_blocks
 from ebsim.engine.region import Region
 from ebsim.engine.restore_target import RestoreTarget, open_target, write_failure
-from ebsim.engine.run_writer import RunBuffers, RunWriter
+from ebsim.engine.run_writer import RunWriter, RunWriters
 from ebsim.errors import ChunkCorrupt, ChunkMissing, TargetUnusable
 from ebsim.ids import Digest
 from ebsim.progress import Progress, Unwatched
@@ -74,7 +74,7 @@ def restore_snapshot(
         if verify:
             restoring.verify(target, target_name)
         target.publish()
-    return Restored(snapshot, snapshot.size_bytes, restoring.data_bytes)
+    return Restored(snapshot, snapshot.size_bytes, snapshot.block_count * snapshot.block_size)
 
 
 class _Restoring:
@@ -94,14 +94,13 @@ class _Restoring:
         self._progress = progress
         self._threads = thread_count_of(thread_count)
         self._zeros = block_digest(bytes(snapshot.block_size))
-        self._buffers = RunBuffers()
-        self.data_bytes = 0
 
     def write(self, target: RestoreTarget) -> None:
         """Write every present block, and zeros between them."""
         self._progress.begin("restore", self._snapshot.block_count * self._snapshot.block_size)
         end = 0
-        for start, stop in self._each_leaf(lambda blocks: self._write_leaf(target, blocks)):
+        runs = RunWriters(target)
+        for start, stop in self._each_leaf(lambda blocks: self._write_leaf(target, runs, blocks)):
             if start > end:
                 target.zero_at(end, start - end)
             end = stop
@@ -116,12 +115,23 @@ class _Restoring:
         return in_threads(run, self._map.leaves(), self._threads, ahead)
 
     def _write_leaf(
-        self, target: RestoreTarget, blocks: Sequence[PresentBlock]
+        self, target: RestoreTarget, runs: RunWriters, blocks: Sequence[PresentBlock]
     ) -> tuple[int, int]:
         """Write one leaf's blocks and the gaps between; return the bytes' range."""
+        run = runs.writer
+        try:
+            written = self._write_blocks(target, run, blocks)
+            run.finish()
+        except BaseException:
+            run.cancel()
+            raise
+        return written
+
+    def _write_blocks(
+        self, target: RestoreTarget, run: RunWriter, blocks: Sequence[PresentBlock]
+    ) -> tuple[int, int]:
         size = self._snapshot.block_size
         first = end = blocks[0].block_index * size
-        run = RunWriter(target, self._buffers.buffer)
         for block in blocks:
             start = block.block_index * size
             if start > end:
@@ -133,8 +143,6 @@ class _Restoring:
                 data = block.read(self._chunks)
                 run.add(memoryview(data)[: end - start], start)
             self._progress.advance(size)
-        run.flush()
-        self.data_bytes += len(blocks) * size
         return first, end
 
     def verify(self, target: RestoreTarget, target_name: str) -> None:

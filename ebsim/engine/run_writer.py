@@ -1,14 +1,13 @@
 """Writing blocks in runs: neighbours gathered in aligned memory and written as one.
 
 From aligned memory a target can be written past the page cache, which a restored disk
-would only pass through: at the speed of the device, and with the processor left to
-decoding.
+would only pass through: at the speed of the device, while the next run is decoded.
 """
 
-import mmap
 import threading
 from typing import Protocol
 
+from ebsim.background_writes import BackgroundWrites
 from ebsim.units import MIB
 
 RUN_SIZE_MAX = 4 * MIB
@@ -23,33 +22,39 @@ class Writable(Protocol):
         """Write all of *data*."""
 
 
-class RunBuffers(threading.local):
-    """Each thread's own page-aligned buffer."""
-
-    def __init__(self) -> None:
-        self.buffer = memoryview(mmap.mmap(-1, RUN_SIZE_MAX))
-
-
 class RunWriter:
-    """Gathers blocks that follow each other.  For one thread, until ``flush``."""
+    """Gathers blocks that follow each other.  For one thread, until ``finish``."""
 
-    def __init__(self, target: Writable, buffer: memoryview) -> None:
-        self._target = target
-        self._buffer = buffer
+    def __init__(self, target: Writable) -> None:
+        self._writes = BackgroundWrites(target.write_at, RUN_SIZE_MAX)
         self._start = 0
         self._size = 0
 
     def add(self, data: Buffer, offset_bytes: int) -> None:
-        """Write *data* at *offset_bytes*, now or with what follows it."""
+        """Write *data* at *offset_bytes*, with what precedes and follows it."""
         if offset_bytes != self._start + self._size or self._size + len(data) > RUN_SIZE_MAX:
-            self.flush()
+            self._hand_over()
             self._start = offset_bytes
-        self._buffer[self._size : self._size + len(data)] = data
+        self._writes.buffer[self._size : self._size + len(data)] = data
         self._size += len(data)
 
-    def flush(self) -> None:
-        """Write what was gathered."""
-        if self._size:
-            self._target.write_at(self._buffer[: self._size], self._start)
-        self._start += self._size
-        self._size = 0
+    def finish(self) -> None:
+        """Return when all is written."""
+        self._hand_over()
+        self._writes.finish()
+
+    def cancel(self) -> None:
+        """Give up what is not written yet."""
+        self._writes.cancel()
+
+    def _hand_over(self) -> None:
+        size, self._size = self._size, 0
+        if size:
+            self._writes.hand_over(size, self._start)
+
+
+class RunWriters(threading.local):
+    """A writer of each thread's own."""
+
+    def __init__(self, target: Writable) -> None:
+        self.writer = RunWriter(target)

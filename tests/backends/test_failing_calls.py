@@ -157,15 +157,21 @@ def test_a_file_system_that_writes_only_through_its_cache_takes_the_same_bytes(r
         assert backend.read(f"packs/{call.replace('_', '-')}", 0, len(data)) == data
 
 
-def test_a_piece_that_cannot_be_written_is_told_by_the_append_that_filled_it(root):
-    calls = FaultyCalls(SystemCalls(), 0, errno.EIO, only={"pwritev"})
-    writer = LocalDirectory(root, Files(calls)).create("packs/one")
-    writer.append([b"x" * MIB])
-    error = failure_of(lambda: writer.append([b"y" * 4 * MIB]))
-    writer.discard()
+def test_a_piece_that_cannot_be_written_is_told_by_a_later_append_or_by_the_seal(root):
+    for append_count in (1, 4):
+        calls = FaultyCalls(SystemCalls(), 0, errno.EIO, only={"pwritev"})
+        writer = LocalDirectory(root, Files(calls)).create("packs/one")
 
-    assert type(error) is StorageUnavailable
-    assert files_in(root) == []
+        def write(writer=writer, append_count=append_count) -> None:
+            for _ in range(append_count):
+                writer.append([b"y" * 5 * MIB])
+            writer.seal()
+
+        error = failure_of(write)
+        writer.discard()
+
+        assert type(error) is StorageUnavailable
+        assert files_in(root) == []
 
 
 def test_an_error_is_one_line_that_says_what_where_why_and_what_to_do(root):

@@ -38,6 +38,8 @@ def test_a_crash_at_any_step_leaves_every_snapshot_whole(
 ) -> None:
     # A lower limit, so that a small disk fills several packs.
     monkeypatch.setattr("ebsim.chunkstore.pack_writer.PACK_RECORDS_MAX", 4)
+    # Many small writes instead of one for each pack, so that there is more to break off.
+    monkeypatch.setattr("ebsim.staged_file.STAGE_SIZE", 4096)
     scene = SCENES[name]
     with quick_directory() as folder:
         home, disk, contents = prepare(scene, folder)

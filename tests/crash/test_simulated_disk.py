@@ -144,7 +144,8 @@ def objects_found(directory: Path, state: CrashState) -> dict[str, bytes]:
     return found
 
 
-def test_objects_of_a_directory_are_whole_and_as_durable_as_promised(tmp_path):
+def test_objects_of_a_directory_are_whole_and_as_durable_as_promised(tmp_path, monkeypatch):
+    monkeypatch.setattr("ebsim.staged_file.STAGE_SIZE", 4096)
     root = tmp_path / "store"
     root.mkdir()
     calls = Recording(root)

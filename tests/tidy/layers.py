@@ -11,6 +11,7 @@ GROUND = frozenset(
         "config",
         "disk_errors",
         "durable_files",
+        "background_writes",
         "staged_file",
         "errors",
         "ids",
