@@ -11,6 +11,7 @@ its neighbour.
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from ebsim.chunkstore.rows import COUNTS_PER_PAGE, number_key
@@ -22,9 +23,7 @@ _PAGE_SIZE = COUNTS_PER_PAGE * _LANE_BITS // 8
 _EMPTY = bytes(_PAGE_SIZE)
 _COUNT_MAX = (1 << 31) - 1
 
-_ONES = [
-    sum(1 << _LANE_BITS * lane for lane in range(length)) for length in range(COUNTS_PER_PAGE + 1)
-]
+_ONES = [0, *accumulate(1 << _LANE_BITS * lane for lane in range(COUNTS_PER_PAGE))]
 """By length: a one in each of the first lanes."""
 _ALL_ONES = _ONES[COUNTS_PER_PAGE]
 _ALL_HIGH = _ALL_ONES << (_LANE_BITS - 1)
