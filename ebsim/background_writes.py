@@ -40,11 +40,17 @@ class BackgroundWrites:
         self._waiting.append((future, full))
         self.buffer = self._take_buffer()
 
-    def finish(self) -> None:
-        """Wait until all that was handed over is written, and end the thread."""
+    def finish(self, size_bytes: int = 0, offset_bytes: int = 0) -> None:
+        """Write the first *size_bytes* of ``buffer`` and return when everything is written.
+
+        The last piece is written by the caller's own thread, which has to wait anyhow; so
+        somebody who has one piece only never starts another.
+        """
         try:
             while self._waiting:
                 self._wait_for_oldest()
+            if size_bytes:
+                self._write(self.buffer[:size_bytes], offset_bytes)
         finally:
             self.cancel()
 

@@ -3,9 +3,11 @@
 Every function works in a transaction or reader given by the caller, in batches.
 """
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 from ebsim.chunkstore.rows import (
+    COUNTS_PER_PAGE,
     LOCATION_SIZE,
     LOCATIONS_PER_PAGE,
     Location,
@@ -27,6 +29,8 @@ _EMPTY_PAGE = bytes(LOCATION_SIZE * LOCATIONS_PER_PAGE)
 
 NEXT_CHUNK_NUMBER = b"next_chunk_number"
 NEXT_PACK_NUMBER = b"next_pack_number"
+_NODE_NUMBERS = b"node_numbers"
+_NODE_RUN = struct.Struct("<QQ")
 
 
 def find_numbers(reader: Reader, digests: Iterable[Digest]) -> dict[Digest, int]:
@@ -106,6 +110,27 @@ def set_packs(txn: Transaction, rows: Mapping[int, PackRow]) -> None:
     txn.put_many(
         Table.PACKS, [(pack_key(number), encode_pack(rows[number])) for number in sorted(rows)]
     )
+
+
+def allocate_node_numbers(txn: Transaction, count: int) -> list[int]:
+    """Take *count* chunk numbers for nodes, out of runs of numbers that only nodes get.
+
+    The children of an inner node then lie side by side in the tables by number, as the
+    blocks of a leaf do.  Among the numbers of their blocks they would lie one to a row of
+    counts, and a new inner node would change 128 rows.
+    """
+    (row,) = txn.get_many(Table.STORE, [_NODE_NUMBERS])
+    start, stop = _NODE_RUN.unpack(row) if row is not None else (0, 0)
+    numbers: list[int] = []
+    while len(numbers) < count:
+        if start == stop:
+            start = allocate_numbers(txn, NEXT_CHUNK_NUMBER, COUNTS_PER_PAGE)
+            stop = start + COUNTS_PER_PAGE
+        taken = min(stop - start, count - len(numbers))
+        numbers.extend(range(start, start + taken))
+        start += taken
+    txn.put_many(Table.STORE, [(_NODE_NUMBERS, _NODE_RUN.pack(start, stop))])
+    return numbers
 
 
 def allocate_numbers(txn: Transaction, counter: bytes, count: int) -> int:

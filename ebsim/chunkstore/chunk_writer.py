@@ -29,7 +29,7 @@ Buffer = bytes | bytearray | memoryview
 
 # A commit ends after this many nodes, or as many chunks that must be looked up: each may
 # touch a page of the index, and the pages of a transaction are in memory at once.
-_NODES_PER_COMMIT = 256
+_NODES_PER_COMMIT = 64
 _LOOKUPS_PER_COMMIT = 1024
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from ebsim.chunkstore.chunk_index import (
     NEXT_CHUNK_NUMBER,
     NEXT_PACK_NUMBER,
+    allocate_node_numbers,
     allocate_numbers,
     find_locations,
     find_node_rows,
@@ -144,8 +145,7 @@ def commit_nodes(
         (d for d in wanted if d not in numbers),
         key=lambda digest: (placed[digest].pack_index, placed[digest].record.offset),
     )
-    first = allocate_numbers(txn, NEXT_CHUNK_NUMBER, len(fresh)) if fresh else 0
-    fresh_numbers = dict(zip(fresh, range(first, first + len(fresh)), strict=True))
+    fresh_numbers = _number(txn, fresh, {node.digest for node in nodes})
     numbers.update(fresh_numbers)
     txn.put_many(Table.CHUNKS, [(d, encode_chunk_number(numbers[d])) for d in sorted(fresh)])
     retire(txn, find_locations(txn, healed.values()).values())
@@ -158,6 +158,18 @@ def commit_nodes(
     _refuse_gone(txn, set(revived) - set(fresh_numbers.values()))
     done.referenced_bytes = _referenced_change(txn, nodes)
     return done
+
+
+def _number(txn: Transaction, fresh: Sequence[Digest], nodes: Set[Digest]) -> dict[Digest, int]:
+    """New numbers for *fresh*, in their order; nodes get theirs from runs of their own."""
+    fresh_nodes = [digest for digest in fresh if digest in nodes]
+    blocks = [digest for digest in fresh if digest not in nodes]
+    first = allocate_numbers(txn, NEXT_CHUNK_NUMBER, len(blocks)) if blocks else 0
+    numbers = dict(zip(blocks, range(first, first + len(blocks)), strict=True))
+    if fresh_nodes:
+        node_numbers = allocate_node_numbers(txn, len(fresh_nodes))
+        numbers.update(zip(fresh_nodes, node_numbers, strict=True))
+    return numbers
 
 
 def _referenced_change(txn: Transaction, nodes: Sequence[NewNode]) -> int:

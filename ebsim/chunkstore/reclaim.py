@@ -18,7 +18,6 @@ from ebsim.backends.backend import Backend
 from ebsim.chunkstore.chunk_index import (
     find_locations,
     find_node_rows,
-    find_numbers,
     find_packs,
     set_locations,
 )
@@ -27,7 +26,14 @@ from ebsim.chunkstore.pack_accounts import retire
 from ebsim.chunkstore.pack_format import HEADER_SIZE, Kind, PackDamaged, decode_header
 from ebsim.chunkstore.reclaim_queue import change_references
 from ebsim.chunkstore.reference_counts import ReferenceChanges, get_counts
-from ebsim.chunkstore.rows import DeadExtent, Location, encode_dead, number_key, pack_key
+from ebsim.chunkstore.rows import (
+    DeadExtent,
+    Location,
+    encode_chunk_number,
+    encode_dead,
+    number_key,
+    pack_key,
+)
 from ebsim.ids import Digest
 from ebsim.metadata.transactions import Metadata, Reader, Table, Transaction
 from ebsim.units import KIB
@@ -265,9 +271,14 @@ def _rows(
 
 
 def _forget_digests(txn: Transaction, digests: Mapping[int, Digest]) -> None:
-    numbers = find_numbers(txn, digests.values())
-    gone = [digest for number, digest in digests.items() if numbers.get(digest) == number]
-    txn.delete_many(Table.CHUNKS, sorted(gone))
+    by_digest = sorted((digest, number) for number, digest in digests.items())
+    rows = txn.get_many(Table.CHUNKS, [digest for digest, _ in by_digest])
+    gone = [
+        digest
+        for (digest, number), row in zip(by_digest, rows, strict=True)
+        if row == encode_chunk_number(number)
+    ]
+    txn.delete_many(Table.CHUNKS, gone)
 
 
 def _forget_nodes(txn: Transaction, numbers: list[int]) -> int:

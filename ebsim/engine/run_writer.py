@@ -40,8 +40,8 @@ class RunWriter:
 
     def finish(self) -> None:
         """Return when all is written."""
-        self._hand_over()
-        self._writes.finish()
+        size, self._size = self._size, 0
+        self._writes.finish(size, self._start)
 
     def cancel(self) -> None:
         """Give up what is not written yet."""

@@ -2,6 +2,7 @@
 
 from array import array
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -253,12 +254,34 @@ def test_what_a_commit_added_is_told(store):
     assert writer.stored_bytes == sum(row.live_bytes for row in store.packs().values())
 
 
+def numbers_of(store, table=Table.CHUNKS):
+    return sorted(decode_chunk_number(value) for value in store.rows(table).values())
+
+
 def test_numbers_are_never_used_again(store):
+    used: list[int] = []
+    for seed in (0, 1, 2, 0):
+        store.put_leaf("snap-a", [block_of(seed)])
+        used += numbers_of(store)
+        store.release("snap-a")
+        store.reclaimer.run()
+    assert len(set(used)) == len(used) == 8
+
+
+def test_nodes_have_neighbouring_numbers_whatever_blocks_come_between(store):
+    for seed in range(300):
+        store.put_leaf(f"snap-{seed}", [block_of(seed), block_of(1000 + seed)])
+    nodes = sorted(int.from_bytes(key, "big") for key in store.rows(Table.NODES))
+    steps = [after - before for before, after in pairwise(nodes)]
+    assert len(nodes) == 300
+    assert len([step for step in steps if step != 1]) <= 1
+    assert len(set(numbers_of(store))) == 900
+
+
+def test_packs_are_numbered_from_one_and_forgotten_when_empty(store):
     for seed in range(3):
         store.put_leaf("snap-a", [block_of(seed)])
         store.release("snap-a")
         store.reclaimer.run()
     store.put_leaf("snap-a", [block_of(0)])
-    numbers = {decode_chunk_number(value) for value in store.rows(Table.CHUNKS).values()}
-    assert numbers == {7, 8}
     assert list(store.packs()) == [4]
