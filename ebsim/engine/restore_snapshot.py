@@ -73,8 +73,17 @@ def restore_snapshot(
         target.sync()
         if verify:
             restoring.verify(target, target_name)
+        # Nothing that can fail comes after the disk has its name.
+        restored = Restored(snapshot, snapshot.size_bytes, _data_bytes(region, snapshot, root))
         target.publish()
-    return Restored(snapshot, snapshot.size_bytes, snapshot.block_count * snapshot.block_size)
+    return restored
+
+
+def _data_bytes(region: Region, snapshot: Snapshot, root: Digest) -> int:
+    """The bytes of the disk that lie in present blocks; the last block may reach past its end."""
+    highest = block_map_of(region.chunks, root).highest()
+    end = 0 if highest is None else (highest + 1) * snapshot.block_size
+    return snapshot.block_count * snapshot.block_size - max(end - snapshot.size_bytes, 0)
 
 
 class _Restoring:
@@ -207,7 +216,7 @@ def stream_snapshot(
             progress.advance(end - start)
         _write_zeros(stream, snapshot.size_bytes - end, progress)
         progress.end()
-    return Restored(snapshot, snapshot.size_bytes, snapshot.block_count * size)
+        return Restored(snapshot, snapshot.size_bytes, _data_bytes(region, snapshot, root))
 
 
 def _present_blocks(region: Region, block_map: BlockMap) -> Iterator[PresentBlock]:

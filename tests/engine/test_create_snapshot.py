@@ -14,6 +14,7 @@ from ebsim.clock import ManualClock
 from ebsim.engine.create_snapshot import create_snapshot, create_snapshot_of_stream
 from ebsim.engine.list_snapshots import list_volumes, show_snapshot
 from ebsim.engine.region import Region
+from ebsim.engine.restore_snapshot import restore_snapshot
 from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.errors import InvalidRequest, SourceUnusable, VolumeNotFound
 from ebsim.sources.standard_input import StandardInput
@@ -248,3 +249,15 @@ def test_every_snapshot_of_a_history_restores_what_the_disk_was(
             held[take(region, disk)] = disk.read_bytes()
         assert {name: restored(region, name, folder) for name in held} == held
         region.close()
+
+
+def test_a_restore_tells_how_much_of_the_disk_is_data_to_its_odd_end(
+    region: Region, tmp_path: Path
+) -> None:
+    size = 10 * BLOCK - 100
+    disk = write_disk(tmp_path / "odd.img", size, {3: block_bytes(3), 9: b"x" * BLOCK})
+    snapshot_id = take(region, disk)
+
+    done = restore_snapshot(region, snapshot_id, str(tmp_path / "restored.img"))
+
+    assert (done.size_bytes, done.data_bytes) == (size, 2 * BLOCK - 100)
