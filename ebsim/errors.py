@@ -55,6 +55,10 @@ class Conflict(EbsimError):
     """The resource is in a state that forbids the request."""
 
 
+class ReadOnly(Conflict):
+    """The device or export is not to be written."""
+
+
 class InvalidRequest(EbsimError):
     """The caller's arguments make no sense, or none together."""
 

@@ -29,11 +29,23 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "chunkstore": frozenset({"content", "backends", "metadata"}),
     "blockmap": frozenset({"content", "chunkstore"}),
     "catalog": frozenset({"content", "blockmap", "metadata", "backends"}),
-    "sources": frozenset(),
+    "nbd": frozenset(),
+    "sources": frozenset({"nbd"}),
+    "volumes": frozenset({"content", "chunkstore", "blockmap"}),
+    "attach": frozenset({"nbd", "volumes"}),
     "engine": frozenset(
-        {"content", "backends", "metadata", "chunkstore", "blockmap", "catalog", "sources"}
+        {
+            "content",
+            "backends",
+            "metadata",
+            "chunkstore",
+            "blockmap",
+            "catalog",
+            "sources",
+            "volumes",
+        }
     ),
-    "cli": frozenset({"engine"}),
+    "cli": frozenset({"engine", "attach"}),
 }
 """What each package may import beside itself and the ground."""
 

@@ -1,0 +1,1 @@
+"""Block devices shown to the world: NBD and FUSE.  Sees nothing but ``BlockDevice``."""

@@ -1,0 +1,1 @@
+"""The Network Block Device protocol, without I/O: bytes in, events and bytes out."""

@@ -1,0 +1,1 @@
+"""Live block devices: a local overlay over a block map, dirty blocks, hydration, freezing."""
