@@ -43,7 +43,7 @@ from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.diff_snapshots import diff_snapshots
 from ebsim.engine.region import Region, open_region
 from ebsim.engine.snapshot_options import SnapshotOptions
-from ebsim.engine.stored_nodes import StoredNodes
+from ebsim.blockmap.stored_nodes import StoredNodes
 from ebsim.ids import AccountId, Digest
 from ebsim.metadata.lmdb_metadata import LmdbMetadata
 from ebsim.metadata.transactions import Table

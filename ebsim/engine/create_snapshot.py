@@ -29,6 +29,7 @@ from ebsim.engine.disk import Disk, SeekableDisk, StreamedDisk
 from ebsim.engine.finished_leaves import held_nodes, leaves_below
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder, take_hold
 from ebsim.engine.leaf_scan import FingerprintLied, LeafScanner, ScanSettings
+from ebsim.engine.new_nodes import NewNodes
 from ebsim.engine.recovery import (
     claim_interrupted_upload,
     drop_interrupted_upload,
@@ -48,7 +49,6 @@ from ebsim.engine.source_volume import (
     source_path,
     update_volume_size,
 )
-from ebsim.engine.stored_nodes import NewNodes
 from ebsim.engine.upload import Upload, Uploaded
 from ebsim.errors import (
     Conflict,

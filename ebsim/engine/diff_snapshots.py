@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from ebsim.blockmap.block_map import BlockMap
 from ebsim.blockmap.changed_blocks import changed_blocks
+from ebsim.blockmap.stored_nodes import StoredNodes
 from ebsim.catalog.records import get_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.content.digest import block_digest
 from ebsim.engine.holds import reading
 from ebsim.engine.region import Region
-from ebsim.engine.stored_nodes import StoredNodes
 from ebsim.errors import Conflict, InvalidRequest
 from ebsim.ids import Digest
 from ebsim.units import format_size

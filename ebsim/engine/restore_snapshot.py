@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from ebsim.blockmap.block_map import BlockMap
+from ebsim.blockmap.stored_blocks import PresentBlock, block_map_of, leaf_blocks
 from ebsim.catalog.records import find_volume
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.content.digest import block_digest
 from ebsim.engine.diff_snapshots import completed_snapshot
 from ebsim.engine.holds import reading
-from ebsim.engine.read_blocks import PresentBlock, block_map_of, in_threads, leaf_blocks
+from ebsim.engine.ordered_work import in_threads
 from ebsim.engine.region import Region
 from ebsim.engine.restore_target import RestoreTarget, open_target, write_failure
 from ebsim.engine.run_writer import RunWriter, RunWriters

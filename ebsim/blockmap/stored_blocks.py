@@ -1,23 +1,13 @@
-"""Reading a snapshot's blocks, leaf by leaf, in several threads.
+"""The blocks of a map as the chunk store has them: located a leaf at a time, read one by one."""
 
-Restoring, verifying and exporting are this walk with something done to each block.
-"""
-
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ebsim.blockmap.block_map import BlockMap
 from ebsim.blockmap.geometry import FAN_OUT_BITS
+from ebsim.blockmap.stored_nodes import StoredNodes
 from ebsim.chunkstore.chunk_reader import ChunkReader, Found
-from ebsim.engine.stored_nodes import StoredNodes
 from ebsim.errors import ChunkMissing
 from ebsim.ids import Digest
-
-T = TypeVar("T")
-S = TypeVar("S")
 
 
 class PresentBlock(NamedTuple):
@@ -54,25 +44,3 @@ def leaf_blocks(
         PresentBlock(first + slot, digest, found)
         for slot, digest, found in zip(entries, digests, chunks.find(digests), strict=True)
     ]
-
-
-def in_threads(
-    work: Callable[[S], T], items: Iterator[S], thread_count: int, waiting_max: int
-) -> Iterator[T]:
-    """Yield ``work(item)`` for each of *items*, in order, made by several threads.
-
-    At most *waiting_max* results are made ahead.  Whoever stops early ends the work.
-    """
-    with ThreadPoolExecutor(thread_count, "read") as pool:
-        waiting: deque[Future[T]] = deque()
-        try:
-            for item in islice(items, waiting_max):
-                waiting.append(pool.submit(work, item))
-            while waiting:
-                result = waiting.popleft().result()
-                for item in islice(items, 1):
-                    waiting.append(pool.submit(work, item))
-                yield result
-        finally:
-            for future in waiting:
-                future.cancel()

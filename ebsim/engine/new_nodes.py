@@ -1,34 +1,17 @@
-"""The block map's nodes, kept in the chunk store."""
+"""The nodes of a snapshot being taken, on their way into the chunk store."""
 
 from array import array
 from collections.abc import Sequence
 
 from ebsim.blockmap.geometry import FAN_OUT, FAN_OUT_BITS
 from ebsim.blockmap.node_format import decode_node, slots_of
+from ebsim.blockmap.stored_nodes import StoredNodes
 from ebsim.chunkstore.chunk_reader import ChunkReader
 from ebsim.chunkstore.chunk_writer import ChunkWriter
 from ebsim.chunkstore.node_commit import NewNode
 from ebsim.chunkstore.pack_format import Kind
 from ebsim.chunkstore.rows import Holder
 from ebsim.ids import Digest, SnapshotId
-
-
-class StoredNodes:
-    """A ``NodeStore`` that only reads, and counts what it reads."""
-
-    def __init__(self, chunks: ChunkReader) -> None:
-        self._chunks = chunks
-        self.load_count = 0
-
-    def load(self, digest: Digest) -> bytes:
-        self.load_count += 1
-        return bytes(self._chunks.read(digest))
-
-    def store(
-        self, digest: Digest, data: bytes, *, level: int, index: int, children: Sequence[Digest]
-    ) -> None:
-        del data, level, index, children
-        raise AssertionError(f"a map that is only read stores no node ({digest.hex()})")
 
 
 class NewNodes(StoredNodes):
