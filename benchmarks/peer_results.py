@@ -1,13 +1,22 @@
-"""What the tools took, step by step, and the tables made of it."""
+"""What the tools took, step by step, and the tables made of it.
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+All tools on one set of images belong together: measured on the same machine, one after the
+other.  So a set is replaced as a whole, and the sets of a file may be of different commits.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 from benchmarks.markdown import markdown_table
-from benchmarks.results import Detail, significant
+from benchmarks.results import (
+    Detail,
+    read_documents,
+    short_commit,
+    significant,
+    write_documents,
+)
 from ebsim.units import MIB
 
 STEPS = ("first", "unchanged", "changed", "second", "restore", "delete")
@@ -28,7 +37,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class PeerRun:
-    """All tools on all sets of images.
+    """All tools on some sets of images, at one commit and on one machine.
 
     Attributes:
         tools: By name, version and how it is used.
@@ -53,6 +62,14 @@ class PeerRun:
             if (sample.image_set, sample.tool, sample.step) == wanted
         ]
 
+    def without(self, names: Collection[str]) -> "PeerRun":
+        """The run without the sets of images called *names*."""
+        return replace(
+            self,
+            image_sets={n: title for n, title in self.image_sets.items() if n not in names},
+            samples=[each for each in self.samples if each.image_set not in names],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:
@@ -72,14 +89,19 @@ MEASURES = (
 
 
 def write_peer_run(path: Path, run: PeerRun) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(run), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    """Add *run* to those in *path*: its sets of images take the place of older ones."""
+    older = [
+        old.without(run.image_sets) for old in (read_peer_runs(path) if path.exists() else [])
+    ]
+    write_documents(path, [*(old for old in older if old.image_sets), run])
 
 
-def read_peer_run(path: Path) -> PeerRun:
-    document = json.loads(path.read_text("utf-8"))
-    samples = [Sample(**sample) for sample in document.pop("samples")]
-    return PeerRun(**document, samples=samples)
+def read_peer_runs(path: Path) -> list[PeerRun]:
+    """The runs in *path*, newest last."""
+    return [
+        PeerRun(**{**document, "samples": [Sample(**each) for each in document["samples"]]})
+        for document in read_documents(path)
+    ]
 
 
 def peer_markdown(run: PeerRun) -> str:
@@ -90,7 +112,9 @@ def peer_markdown(run: PeerRun) -> str:
         parts += [_table(run, name, measure) for measure in MEASURES]
     parts.append("\n".join(f"- {name}: {how}" for name, how in run.tools.items()))
     facts = ", ".join(f"{name}: {value}" for name, value in run.machine.items())
-    parts.append(f"Medians of {run.run_count}, at commit {run.commit}; {facts}.")
+    parts.append(
+        f"Medians of {run.run_count}, each row at commit {short_commit(run.commit)}; {facts}."
+    )
     return "\n\n".join(parts)
 
 

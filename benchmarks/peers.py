@@ -11,7 +11,8 @@ Steps, in order, each timed until the file system is synced:
     restore    the changed one to a new file; compared byte for byte afterwards
     delete     the first two states; their space has to come back
 
-Writes ``results/peers.json`` and a chart for each set of images.
+Writes ``results/peers.json`` and a chart for each set of images; a set that is not measured
+again stays as it is.
 """
 
 import argparse
@@ -165,6 +166,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results go")
     options = parser.parse_args(arguments)
     use_two_processors()
+    at_commit = commit()
     images = make_images(options.dir, SMALL if options.small else Sizes())
     sets = image_sets(images)
     chosen = [sets[name] for name in options.images.split(",")]
@@ -177,7 +179,7 @@ def main(arguments: Sequence[str]) -> None:
     paths = {path for each in chosen for path in (each.before, each.after, each.other)}
     run = PeerRun(
         machine(),
-        commit(),
+        at_commit,
         options.runs,
         {name: f"{tool_version(name)}: {text}" for name, text in how.items()},
         {each.name: each.title for each in chosen},

@@ -51,9 +51,13 @@ def run_measured(
     The wall time goes on until the file system that *sync* lies on has written everything
     out, whoever asked for it: a tool that never syncs gains nothing by that.
 
+    Python keeps compiled modules, as it does for its users, whatever this shell asks for:
+    compiling ebsim takes longer than most of its commands.
+
     Raises:
         CommandFailed: its exit code was not 0.
     """
+    inherited = {k: value for k, value in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     words = [str(word) for word in command]
     read_fd, write_fd = os.pipe()
     with closing(os.fdopen(read_fd)) as report:
@@ -64,7 +68,7 @@ def run_measured(
             text=True,
             check=False,
             pass_fds=[write_fd],
-            env={**os.environ, **(environment or {})},
+            env={**inherited, **(environment or {})},
             cwd=folder,
         )
         os.close(write_fd)

@@ -9,21 +9,28 @@ that name, so no figure in the README can be one that was not measured.
 import re
 from pathlib import Path
 
-from benchmarks.markdown import NOT_MEASURED, engine_markdown
+from benchmarks.engine_table import ENGINE
+from benchmarks.markdown import NOT_MEASURED
 from benchmarks.peer_chart import chart_name
-from benchmarks.peer_results import PeerRun, peer_markdown, read_peer_run
-from benchmarks.results import RESULTS, read_run
+from benchmarks.peer_results import PeerRun, peer_markdown, read_peer_runs
+from benchmarks.results import RESULTS, read_runs
+from benchmarks.table import table_markdown
 
 README = Path(__file__).with_name("README.md")
+TABLES = (ENGINE,)
+"""The tables whose rows have a target each."""
 
 
 def sections(results: Path) -> dict[str, str]:
     """What each marked section of the README must hold."""
-    engine, peers = results / "engine.json", results / "peers.json"
-    return {
-        "engine": engine_markdown(read_run(engine) if engine.exists() else None),
-        "peers": _peers_with_charts(read_peer_run(peers)) if peers.exists() else NOT_MEASURED,
-    }
+    found = {}
+    for table in TABLES:
+        path = results / table.file_name
+        found[table.name] = table_markdown(table, read_runs(path) if path.exists() else [])
+    peers = results / "peers.json"
+    runs = read_peer_runs(peers) if peers.exists() else []
+    found["peers"] = "\n\n".join(map(_peers_with_charts, runs)) or NOT_MEASURED
+    return found
 
 
 def _peers_with_charts(run: PeerRun) -> str:

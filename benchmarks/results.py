@@ -1,15 +1,24 @@
-"""What was measured, as it is kept: one JSON file a benchmark, under ``results/``."""
+"""What was measured, as it is kept: one JSON file a table, under ``results/``.
+
+A file is a list of runs, oldest first.  A run is the rows that were measured at one commit
+on one machine; measuring a row again moves it from the run that it was in to a new one.  So
+a small commit leaves the other rows standing, and each still says what it was measured at.
+"""
 
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from ebsim.units import GIB, KIB
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 RESULTS = Path(__file__).parent / "results"
 PROJECT = Path(__file__).parent.parent
@@ -45,7 +54,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A benchmark's figures, and on what they were measured."""
+    """Figures measured together, and what they hold for.
+
+    Attributes:
+        images: What was measured on, by name.
+    """
 
     machine: Mapping[str, str]
     commit: str
@@ -53,6 +66,14 @@ class Run:
     run_count: int
     figures: Sequence[Figure]
     images: Mapping[str, Detail] = field(default_factory=dict)
+
+    def is_alike(self, other: "Run") -> bool:
+        """Whether both hold for the same things, whatever their figures."""
+        return replace(self, figures=()) == replace(other, figures=())
+
+    def without(self, keys: Collection[str]) -> "Run":
+        """The run without the rows of *keys*."""
+        return replace(self, figures=[each for each in self.figures if each.key not in keys])
 
 
 def significant(value: float) -> str:
@@ -76,19 +97,23 @@ def ratio_figure(
 
 def machine() -> dict[str, str]:
     """What the figures depend on: processor, memory, system, versions."""
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
+    lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    told = {name.strip(): text.strip() for name, _, text in lines}
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "processor": model,
+        "processor": told.get("model name", platform.machine()),
+        "vectors": _vectors(told.get("flags", "").split()),
         "processors used": str(len(os.sched_getaffinity(0))),
         "memory": f"{memory_bytes / GIB:.1f} GiB",
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
     }
+
+
+def _vectors(flags: Collection[str]) -> str:
+    """The widest vectors of the processor: BLAKE3's speed is a matter of them."""
+    known = {"avx512f": "AVX-512", "avx2": "AVX2", "sse4_1": "SSE4.1"}
+    return next((name for flag, name in known.items() if flag in flags), "none that is known")
 
 
 def commit() -> str:
@@ -111,29 +136,41 @@ def _git(*words: str) -> str:
     ).stdout
 
 
-def write_run(path: Path, run: Run) -> None:
-    """Write *run*, replacing the rows that the file has under the same keys.
+def short_commit(name: str) -> str:
+    """*name*, which ``commit`` gave, as a table has room for it."""
+    hash_text, space, rest = name.partition(" ")
+    return f"{hash_text[:8]}{space}{rest}"
 
-    Rows measured before under another commit or on another machine are dropped: a file
-    never mixes two.
-    """
-    kept: list[Figure] = []
-    if path.exists():
-        old = read_run(path)
-        if (old.commit, old.machine, old.seed) == (run.commit, run.machine, run.seed):
-            fresh = {figure.key for figure in run.figures}
-            kept = [figure for figure in old.figures if figure.key not in fresh]
-    document = asdict(run)
-    document["figures"] = [asdict(figure) for figure in (*kept, *run.figures)]
+
+def write_run(path: Path, run: Run) -> None:
+    """Add *run* to those in *path*: its rows take the place of older ones of the same keys."""
+    fresh = {figure.key for figure in run.figures}
+    older = [old.without(fresh) for old in (read_runs(path) if path.exists() else [])]
+    # Alike, and so one: rows are measured, and written, a few at a time.
+    before = [figure for old in older if old.is_alike(run) for figure in old.figures]
+    kept = [old for old in older if old.figures and not old.is_alike(run)]
+    write_documents(path, [*kept, replace(run, figures=[*before, *run.figures])])
+
+
+def read_runs(path: Path) -> list[Run]:
+    """The runs in *path*, newest last."""
+    return [
+        Run(**{**document, "figures": [Figure(**figure) for figure in document["figures"]]})
+        for document in read_documents(path)
+    ]
+
+
+def write_documents(path: Path, runs: Sequence["DataclassInstance"]) -> None:
+    """Replace *path* by *runs*."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"runs": [asdict(run) for run in runs]}
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def read_run(path: Path) -> Run:
-    """The run in *path*."""
-    document = json.loads(path.read_text("utf-8"))
-    figures = [Figure(**figure) for figure in document.pop("figures")]
-    return Run(**document, figures=figures)
+def read_documents(path: Path) -> list[dict[str, Any]]:
+    """What ``write_documents`` wrote."""
+    documents: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))["runs"]
+    return documents
 
 
 def peak_memory_bytes() -> int:

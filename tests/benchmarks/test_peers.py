@@ -1,5 +1,6 @@
 """The comparison with other tools at toy size: that each tool is used rightly."""
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,7 +13,7 @@ from benchmarks.peer_results import (
     PeerRun,
     Sample,
     peer_markdown,
-    read_peer_run,
+    read_peer_runs,
     write_peer_run,
 )
 from benchmarks.peer_tools import installed_tools, tool_version
@@ -82,9 +83,18 @@ def test_a_table_has_medians_and_how_far_ebsim_is_ahead() -> None:
     assert rows[1] == ("wall seconds", "unchanged", "", "", "")
 
 
-def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    write_peer_run(tmp_path / "peers.json", RUN)
-    assert read_peer_run(tmp_path / "peers.json") == RUN
+def test_the_tables_of_a_set_say_their_commit() -> None:
+    assert "each row at commit abc; processor: one." in peer_markdown(RUN)
+
+
+def test_a_set_of_images_measured_again_replaces_the_older_one_alone(tmp_path: Path) -> None:
+    path = tmp_path / "peers.json"
+    data = replace(sample("ebsim", "first", 3.0), image_set="data")
+    both = {"root": "A root file system", "data": "A database volume"}
+    write_peer_run(path, replace(RUN, image_sets=both, samples=[*RUN.samples, data]))
+    newer = replace(RUN, commit="def", image_sets={"data": "A database volume"}, samples=[data])
+    write_peer_run(path, newer)
+    assert read_peer_runs(path) == [RUN, newer]
 
 
 def test_the_chart_has_a_bar_for_each_tool_step_and_measure_that_was_taken() -> None:

@@ -25,6 +25,14 @@ def test_a_command_s_own_memory_and_time_are_its() -> None:
     assert usage.wall_seconds > 0
 
 
+def test_python_keeps_compiled_modules_whatever_the_shell_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    program = "import sys; print(sys.dont_write_bytecode)"
+    assert run_measured([sys.executable, "-c", program])[1] == "False\n"
+
+
 def test_a_command_that_fails_says_what_it_said() -> None:
     with pytest.raises(CommandFailed, match=r"ended with 2: .*no-such-file"):
         run_measured(["ls", "/no-such-file"])
