@@ -78,12 +78,14 @@ class TargetUnusable(EbsimError):
 class MissingTool(EbsimError):
     """An outside program or optional package is not installed."""
 
-    def __init__(self, *, tool: str, package: str, purpose: str) -> None:
+    def __init__(
+        self, *, tool: str, package: str, purpose: str, installer: str = "apt-get install"
+    ) -> None:
         self.tool = tool
         self.package = package
         super().__init__(
             f"{purpose} needs '{tool}', which is not installed. Nothing was changed. "
-            f"Install it with 'apt-get install {package}'."
+            f"Install it with '{installer} {package}'."
         )
 
 
