@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ebsim.backends.backend import Backend
-from ebsim.chunkstore.chunk_index import find_numbers
+from ebsim.chunkstore.chunk_index import find_node_rows, find_numbers
 from ebsim.chunkstore.node_commit import (
     ChunksFreed,
     Committed,
@@ -74,6 +74,19 @@ class ChunkWriter:
             self._write(node.kind, node.digest, node.encoded)
         with self._lock:
             self._waiting.append(node)
+
+    def children_of(self, digest: Digest) -> Sequence[int]:
+        """The chunk numbers of a stored node's children, in order; none if it has no row.
+
+        They stay theirs as long as somebody holds the node.
+        """
+
+        def look(reader: Reader) -> Sequence[int]:
+            number = find_numbers(reader, [digest]).get(digest, 0)
+            (row,) = find_node_rows(reader, [number])
+            return row.children if row is not None else ()
+
+        return self._metadata.read(look)
 
     def _write(self, kind: int, digest: Digest, chunk: Buffer) -> None:
         with self._lock:

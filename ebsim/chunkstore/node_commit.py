@@ -42,6 +42,7 @@ from ebsim.chunkstore.rows import (
     encode_chunk_number,
     encode_hold,
     encode_node_row,
+    hold_keys,
     number_key,
 )
 from ebsim.errors import Conflict
@@ -70,7 +71,8 @@ class NewNode:
         unknown: (position in *children*, digest).
         fingerprints: Of a leaf's blocks, joined; empty for an inner node.
         holder: Who holds the node once it is committed, and its place in the map.
-        child_indexes: The children's places on the level below; empty for a leaf.
+        child_indexes: The places on the level below of the children that the holder may
+            hold: all that it stored; empty for a leaf.
         block_indexes: For a leaf, where to read the blocks of *unknown* again.
         added: For a leaf, the positions in *children* that the parent's leaf has not.
         replaced: The chunk numbers that the parent's leaf has, and this one has not there.
@@ -131,10 +133,13 @@ def commit_nodes(
         ChunksFreed: a chunk is neither in the index nor placed.
         Conflict: a child known by number alone is gone.
     """
+    held = _held_children(txn, nodes)
     wanted = {node.digest for node in nodes}
     for node in nodes:
         wanted.update(digest for _, digest in node.unknown)
-    numbers = find_numbers(txn, wanted)
+    # What is held is in the index: most changed children of an inner node.
+    numbers = {digest: number for number, digest in held.values() if digest in wanted}
+    numbers.update(find_numbers(txn, wanted - numbers.keys()))
     missing = wanted - numbers.keys() - placed.keys()
     if missing:
         raise ChunksFreed(missing)
@@ -154,9 +159,10 @@ def commit_nodes(
     useless = written_again.keys() - healed.keys()
     register_records(txn, useful, useless, placed, packs, done=done)
     txn.delete_many(Table.DAMAGED, sorted(number_key(number) for number in healed.values()))
-    revived = _refer(txn, nodes, numbers, stored_nodes)
+    revived = _refer(txn, nodes, numbers, stored_nodes, held)
     _refuse_gone(txn, set(revived) - set(fresh_numbers.values()))
-    done.referenced_bytes = _referenced_change(txn, nodes)
+    sizes = {n: HEADER_SIZE + placed[d].record.payload_size for d, n in fresh_numbers.items()}
+    done.referenced_bytes = _referenced_change(txn, nodes, sizes)
     return done
 
 
@@ -172,10 +178,15 @@ def _number(txn: Transaction, fresh: Sequence[Digest], nodes: Set[Digest]) -> di
     return numbers
 
 
-def _referenced_change(txn: Transaction, nodes: Sequence[NewNode]) -> int:
+def _referenced_change(
+    txn: Transaction, nodes: Sequence[NewNode], fresh_sizes: Mapping[int, int]
+) -> int:
+    """The leaves' change of bytes referred to; *fresh_sizes* are of records just brought in."""
     added = [node.children[position] for node in nodes for position in node.added]
     replaced = [number for node in nodes for number in node.replaced]
-    return record_bytes(txn, added) - record_bytes(txn, replaced)
+    fresh_bytes = sum(fresh_sizes.get(number, 0) for number in added)
+    others = [number for number in added if number not in fresh_sizes]
+    return fresh_bytes + record_bytes(txn, others) - record_bytes(txn, replaced)
 
 
 def record_bytes(reader: Reader, numbers: Sequence[int]) -> int:
@@ -258,6 +269,7 @@ def _refer(
     nodes: Sequence[NewNode],
     numbers: Mapping[Digest, int],
     stored_before: set[Digest],
+    held_before: Mapping[bytes, tuple[int, Digest]],
 ) -> list[int]:
     """Write the edges of *nodes*, move holds up, take the new holds, count it all.
 
@@ -278,10 +290,13 @@ def _refer(
             edges.append((number_key(number), encode_node_row(_row(node))))
         elif node.fingerprints:
             edges.extend(_regained(txn, node, number))
-        for key, child in _held_children(txn, node, holds):
-            counts.singles[child] -= 1
-            if holds.pop(key, None) is None:
+        for key in _child_keys(node):
+            held = holds.pop(key, None)
+            if held is None and key in held_before:
+                held = held_before[key]
                 dropped.append(key)
+            if held is not None:
+                counts.singles[held[0]] -= 1
         counts.singles[number] += 1
         holds[node.holder.key()] = (number, node.digest)
     edges.sort()
@@ -303,22 +318,15 @@ def _regained(txn: Transaction, node: NewNode, number: int) -> list[Row]:
     return [(number_key(number), encode_node_row(_row(node)))]
 
 
-def _held_children(
-    txn: Transaction, node: NewNode, holds: Mapping[bytes, tuple[int, Digest]]
-) -> list[tuple[bytes, int]]:
-    """The holds that *node*'s owner has on its children: key and chunk number."""
-    keys = [
-        Holder(node.holder.owner, node.holder.level - 1, index).key()
-        for index in node.child_indexes
-    ]
-    absent = [key for key in keys if key not in holds]
-    stored = dict(zip(absent, txn.get_many(Table.HOLDS, absent), strict=True))
-    found = []
-    for key in keys:
-        held = holds.get(key)
-        row = stored.get(key)
-        if held is not None:
-            found.append((key, held[0]))
-        elif row is not None:
-            found.append((key, decode_hold(row)[0]))
-    return found
+def _child_keys(node: NewNode) -> list[bytes]:
+    """The keys of the holds that *node*'s owner may have on its children."""
+    return hold_keys(node.holder.owner, node.holder.level - 1, node.child_indexes)
+
+
+def _held_children(txn: Transaction, nodes: Sequence[NewNode]) -> dict[bytes, tuple[int, Digest]]:
+    """The holds, taken in commits before, that give way to edges of *nodes*: by key."""
+    fresh = {node.holder.key() for node in nodes}
+    keys = sorted({key for node in nodes for key in _child_keys(node) if key not in fresh})
+    rows = zip(keys, txn.get_many(Table.HOLDS, keys), strict=True)
+    found = {key: decode_hold(row) for key, row in rows if row is not None}
+    return {key: (number, Digest(digest)) for key, (number, digest) in found.items()}

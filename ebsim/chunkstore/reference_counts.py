@@ -8,6 +8,7 @@ a sum that is too large, and to keep a lane that would fall below zero from borr
 its neighbour.
 """
 
+import sys
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,8 +29,15 @@ _ONES = [0, *accumulate(1 << _LANE_BITS * lane for lane in range(COUNTS_PER_PAGE
 _ALL_ONES = _ONES[COUNTS_PER_PAGE]
 _ALL_HIGH = _ALL_ONES << (_LANE_BITS - 1)
 
-# Shorter runs are counted one by one.
+# Runs are looked for in pieces of a leaf's length, as one integer of 64-bit lanes.
+_PIECE_LENGTH = 128
+_WIDE_ONES = [0, *accumulate(1 << 64 * lane for lane in range(_PIECE_LENGTH))]
+_WIDE_STEPS = [0, *accumulate(lane << 64 * lane for lane in range(_PIECE_LENGTH))]
+"""By length: 0, 1, 2, ... in the first lanes."""
+
+# Shorter runs are counted one by one, and many of them end the search.
 _RUN_LENGTH_MIN = 4
+_SHORT_RUNS_MAX = 16
 
 
 class Turned(NamedTuple):
@@ -59,22 +67,34 @@ class ReferenceChanges:
 
 def _split_runs(numbers: Sequence[int], runs: list[tuple[int, int]]) -> list[int]:
     """Put the runs of neighbours in *numbers* into *runs* (start, stop); return the others."""
-    ordered = sorted(numbers)
-    if len(set(ordered)) != len(ordered):
-        return ordered
     others: list[int] = []
-    parts = [(0, len(ordered))]
-    while parts:
-        low, high = parts.pop()
-        if high - low < _RUN_LENGTH_MIN:
-            others.extend(ordered[low:high])
-        elif ordered[high - 1] - ordered[low] == high - low - 1:
-            # Rising and without gaps, since no number occurs twice.
-            runs.append((ordered[low], ordered[high - 1] + 1))
-        else:
-            middle = (low + high) // 2
-            parts += [(low, middle), (middle, high)]
+    for start in range(0, len(numbers), _PIECE_LENGTH):
+        _split_piece(array("Q", numbers[start : start + _PIECE_LENGTH]), runs, others)
     return others
+
+
+def _split_piece(numbers: "array[int]", runs: list[tuple[int, int]], others: list[int]) -> None:
+    """Split *numbers*, a piece, where one does not follow the one before it.
+
+    A leaf of a few runs costs a few operations on 128 lanes at once, and none a number.
+    """
+    lanes = int.from_bytes(numbers.tobytes(), sys.byteorder)
+    at, short_count = 0, 0
+    while at < len(numbers) and short_count < _SHORT_RUNS_MAX:
+        first, left = numbers[at], len(numbers) - at
+        deviation = (lanes >> 64 * at) ^ (first * _WIDE_ONES[left] + _WIDE_STEPS[left])
+        length = _lowest_bit(deviation) // 64 if deviation else left
+        if length < _RUN_LENGTH_MIN:
+            others.extend(numbers[at : at + length])
+            short_count += 1
+        else:
+            runs.append((first, first + length))
+        at += length
+    others.extend(numbers[at:])
+
+
+def _lowest_bit(value: int) -> int:
+    return (value & -value).bit_length() - 1
 
 
 class _PageChanges:
@@ -184,9 +204,9 @@ def _zero_lanes(page: int) -> int:
 def _lanes_of(high_bits: int) -> Iterator[int]:
     """Yield the lanes whose highest bit is set in *high_bits*, lowest first."""
     while high_bits:
-        lowest = high_bits & -high_bits
-        yield lowest.bit_length() // _LANE_BITS - 1
-        high_bits ^= lowest
+        bit = _lowest_bit(high_bits)
+        yield bit // _LANE_BITS
+        high_bits ^= 1 << bit
 
 
 def get_counts(reader: Reader, numbers: Iterable[int]) -> dict[int, int]:

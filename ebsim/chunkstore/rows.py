@@ -19,6 +19,7 @@ hold the fingerprints.
 
 import struct
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -178,6 +179,12 @@ class Holder(NamedTuple):
 
 def hold_prefix(owner: str) -> bytes:
     return owner.encode() + b"/"
+
+
+def hold_keys(owner: str, level: int, places: Sequence[int]) -> list[bytes]:
+    """The keys of the owner's holds at *places* of *level*."""
+    head = hold_prefix(owner) + bytes((level,)) if places else b""
+    return [head + _number_key(place) for place in places]
 
 
 def decode_holder(key: bytes) -> Holder:
