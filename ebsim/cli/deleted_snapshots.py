@@ -7,14 +7,35 @@ import click
 
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.cli.messages import counted, say
+from ebsim.cli.opened_region import opened_region
 from ebsim.cli.output import print_fields, print_json
 from ebsim.cli.settings import Settings
-from ebsim.engine.delete_snapshot import delete_snapshots
+from ebsim.engine.delete_snapshot import delete_snapshots, plan_deletion_of
 from ebsim.engine.region import Region
 from ebsim.units import format_size
 
 
-class Freed(Protocol):
+@click.command()
+@click.argument("snapshot_ids", nargs=-1, required=True, metavar="SNAP...")
+@click.option("--dry-run", is_flag=True, help="Only say exactly what would be freed.")
+@click.pass_obj
+def rm(settings: Settings, *, snapshot_ids: tuple[str, ...], dry_run: bool) -> None:
+    """Delete snapshots and say what that freed.
+
+    Blocks that another snapshot needs stay; every other snapshot restores as before.
+
+    \b
+    Example:
+        ebsim snapshot rm snap-0a1b2c --dry-run
+    """
+    with opened_region(settings) as region:
+        if dry_run:
+            _print_plan(settings, plan_deletion_of(region, snapshot_ids))
+        else:
+            _delete_and_print(settings, region, snapshot_ids)
+
+
+class _Freed(Protocol):
     """What a plan and a deletion both tell."""
 
     @property
@@ -24,7 +45,7 @@ class Freed(Protocol):
     def freed_bytes(self) -> int: ...
 
 
-def print_plan(settings: Settings, plan: Freed) -> None:
+def _print_plan(settings: Settings, plan: _Freed) -> None:
     """Print what a deletion would free."""
     if settings.wants_json:
         print_json(
@@ -36,7 +57,7 @@ def print_plan(settings: Settings, plan: Freed) -> None:
         )
 
 
-def delete_and_print(settings: Settings, region: Region, names: Sequence[str]) -> None:
+def _delete_and_print(settings: Settings, region: Region, names: Sequence[str]) -> None:
     """Delete snapshots, print each as soon as it is gone, and what that freed."""
     deleted: dict[str, None] = {}
 

@@ -1,19 +1,20 @@
-"""The commands by name, each loaded when it is used.
+"""Groups that know their commands by name and load each when it is used.
 
 ``ebsim --help`` and ``ebsim --version`` must answer at once, so they may import neither a
-command's module nor what that imports (LMDB, zstd, the engine).  The one-line help of
-every top-level command is therefore repeated here; a test compares it with the command's
-own.
+command's module nor what that imports (LMDB, zstd, the engine); and a command has no use
+for what the others of its group import.  The one-line help of every command in such a group
+is therefore repeated beside its place; a test compares it with the command's own.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 
 class LazyCommand(NamedTuple):
-    """Where a top-level command is, and what ``ebsim --help`` says of it."""
+    """Where a command is, and what the help of its group says of it."""
 
     module: str
     attribute: str
@@ -40,15 +41,25 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by :data:`COMMANDS` until one is used."""
+    """A group that knows its commands by *places* until one is used."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        places: Mapping[str, LazyCommand],
+        **attributes: Any,
+    ) -> None:
+        super().__init__(name, **attributes)
+        self._places = places
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return sorted(COMMANDS)
+        return sorted(self._places)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        place = COMMANDS.get(cmd_name)
+        place = self._places.get(cmd_name)
         if place is None:
             return None
         command = getattr(import_module(place.module), place.attribute)
@@ -59,4 +70,6 @@ class LazyGroup(click.Group):
         """Write the list of commands without loading any."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].summary) for name in sorted(COMMANDS)])
+            formatter.write_dl(
+                [(name, self._places[name].summary) for name in sorted(self._places)]
+            )

@@ -1,9 +1,12 @@
-"""Printing what ``snapshot ls``, ``show`` and ``diff`` find."""
+"""``snapshot ls``, ``show`` and ``diff``."""
 
 from collections.abc import Iterator
 from itertools import chain, islice
 
+import click
+
 from ebsim.catalog.snapshot import Snapshot
+from ebsim.catalog.snapshot_filter import Filter
 from ebsim.cli.amazon_shapes import (
     SNAPSHOT_COLUMNS,
     Document,
@@ -11,6 +14,8 @@ from ebsim.cli.amazon_shapes import (
     snapshot_row,
 )
 from ebsim.cli.messages import say
+from ebsim.cli.opened_region import opened_region
+from ebsim.cli.option_types import FilterType, TagType, exactly
 from ebsim.cli.output import (
     Column,
     print_fields,
@@ -24,16 +29,98 @@ from ebsim.engine.diff_snapshots import diff_snapshots, ranges_of
 from ebsim.engine.list_snapshots import (
     SnapshotPage,
     SnapshotUse,
+    list_snapshots,
     measure_snapshot,
     show_snapshot,
 )
 from ebsim.engine.region import Region
 from ebsim.units import format_size
 
+STATES = ("pending", "completed", "error")
+
 _USE_COLUMNS = (Column("unique", is_number=True), Column("shared", is_number=True))
 
 
-def print_snapshots(
+@click.command()
+@click.option("--volume", "volume_ids", multiple=True, metavar="ID", help="Of this volume.")
+@click.option("--state", type=click.Choice(STATES), help="In this state.")
+@click.option("--tag", "tags", type=TagType(), multiple=True, help="With this tag.")
+@click.option(
+    "--filter",
+    "filters",
+    type=FilterType(),
+    multiple=True,
+    help="Name=NAME,Values=VALUE[,VALUE...] as Amazon has them; may be repeated.",
+)
+@click.option(
+    "--unique", is_flag=True, help="Add what only this snapshot needs, and what it shares."
+)
+@click.option("--max-results", type=int, metavar="N", help="A page of at most N, from 1 to 1000.")
+@click.option("--next-token", metavar="TOKEN", help="The page behind the one that gave TOKEN.")
+@click.pass_obj
+def ls(
+    settings: Settings,
+    *,
+    volume_ids: tuple[str, ...],
+    state: str | None,
+    tags: tuple[tuple[str, str], ...],
+    filters: tuple[Filter, ...],
+    unique: bool,
+    max_results: int | None,
+    next_token: str | None,
+) -> None:
+    """List snapshots: size, bytes it added, state, progress, parent.
+
+    Oldest first.
+
+    \b
+    Examples:
+        ebsim snapshot ls --unique
+        ebsim snapshot ls --filter "Name=tag:env,Values=test,prod"
+    """
+    asked = [*filters, *(exactly(f"tag:{key}", value) for key, value in tags)]
+    if volume_ids:
+        asked.append(Filter("volume-id", volume_ids))
+    if state is not None:
+        asked.append(exactly("status", state))
+    with opened_region(settings) as region:
+        page = list_snapshots(region, asked, max_results=max_results, next_token=next_token)
+        _print_snapshots(settings, region, page, unique=unique)
+
+
+@click.command()
+@click.argument("snapshot_id", metavar="SNAP")
+@click.pass_obj
+def show(settings: Settings, *, snapshot_id: str) -> None:
+    """Show everything about the snapshot SNAP.
+
+    An id may be shortened to a prefix that no other snapshot has.
+
+    \b
+    Example:
+        ebsim snapshot show snap-0a1b2c
+    """
+    with opened_region(settings) as region:
+        _print_snapshot(settings, region, show_snapshot(region, snapshot_id))
+
+
+@click.command()
+@click.argument("first_id", metavar="A")
+@click.argument("second_id", metavar="B")
+@click.option("--blocks", is_flag=True, help="List every changed block instead of ranges.")
+@click.pass_obj
+def diff(settings: Settings, *, first_id: str, second_id: str, blocks: bool) -> None:
+    """Show where the snapshots A and B differ.
+
+    \b
+    Example:
+        ebsim snapshot diff snap-0a1b2c snap-0d4e5f
+    """
+    with opened_region(settings) as region:
+        _print_differences(settings, region, first_id, second_id, by_block=blocks)
+
+
+def _print_snapshots(
     settings: Settings, region: Region, page: SnapshotPage, *, unique: bool
 ) -> None:
     """Print a listing, with what each holds by itself if *unique*."""
@@ -56,7 +143,7 @@ def print_snapshots(
         say(f"There are more: --next-token {page.next_token}")
 
 
-def print_snapshot(settings: Settings, region: Region, snapshot: Snapshot) -> None:
+def _print_snapshot(settings: Settings, region: Region, snapshot: Snapshot) -> None:
     """Print everything about one snapshot."""
     use = measure_snapshot(region, snapshot)
     if settings.wants_json:
@@ -76,7 +163,7 @@ def print_snapshot(settings: Settings, region: Region, snapshot: Snapshot) -> No
     print_fields(fields)
 
 
-def print_differences(
+def _print_differences(
     settings: Settings, region: Region, first_id: str, second_id: str, *, by_block: bool
 ) -> None:
     """Print where two snapshots differ, a range or a block a line, as they are found."""

@@ -17,7 +17,7 @@ import click
 
 from ebsim import __version__
 from ebsim.cli.exit_codes import ExitCode, exit_code_of
-from ebsim.cli.lazy_commands import LazyGroup
+from ebsim.cli.lazy_commands import COMMANDS, LazyGroup
 from ebsim.cli.messages import say
 from ebsim.cli.settings import (
     DEFAULT_ACCOUNT,
@@ -33,6 +33,7 @@ from ebsim.ids import AccountId
 
 @click.group(
     cls=LazyGroup,
+    places=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99},
 )
 @click.option(

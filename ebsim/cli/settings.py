@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 
 import click
-from platformdirs import user_data_path
 
 from ebsim.ids import AccountId, is_account_id
 from ebsim.progress import Progress, Unwatched
@@ -53,7 +52,9 @@ class Settings:
 
 def default_home() -> Path:
     """Where the stores are when nobody says otherwise: ``~/.local/share/ebsim`` on Linux."""
-    return user_data_path("ebsim")
+    # Loaded here, for neither --home nor --version has any use for it.
+    home: Path = import_module("platformdirs").user_data_path("ebsim")
+    return home
 
 
 def parse_account_id(ctx: click.Context, param: click.Parameter, value: str) -> AccountId:

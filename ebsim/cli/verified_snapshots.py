@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from ebsim.cli.messages import printable
+from ebsim.cli.opened_region import opened_region
 from ebsim.cli.output import print_json
 from ebsim.cli.settings import Settings
 from ebsim.engine.list_snapshots import show_snapshot
@@ -13,7 +14,21 @@ from ebsim.engine.restore_snapshot import VerifyReport, verify_snapshot
 from ebsim.errors import IntegrityError
 
 
-def verify_and_print(settings: Settings, region: Region, names: Sequence[str]) -> None:
+@click.command()
+@click.argument("snapshot_ids", nargs=-1, required=True, metavar="SNAP...")
+@click.pass_obj
+def verify(settings: Settings, *, snapshot_ids: tuple[str, ...]) -> None:
+    """Read every block of the snapshots and check it against its digest.
+
+    \b
+    Example:
+        ebsim snapshot verify snap-0a1b2c
+    """
+    with opened_region(settings) as region:
+        _verify_and_print(settings, region, snapshot_ids)
+
+
+def _verify_and_print(settings: Settings, region: Region, names: Sequence[str]) -> None:
     """Verify each snapshot and print what was found.
 
     Raises:

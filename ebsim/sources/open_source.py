@@ -1,8 +1,9 @@
 """Opening whatever disk a name stands for."""
 
+from importlib import import_module
+
 from ebsim.errors import InvalidRequest, SourceUnusable
 from ebsim.sources.block_device import BlockDevice
-from ebsim.sources.disk_image import DiskImage
 from ebsim.sources.image_bytes import ImageBytes
 from ebsim.sources.image_format import ImageFormat, parse_format, settle_format
 from ebsim.sources.opened_file import OpenedFile
@@ -60,4 +61,8 @@ def _open(
         return BlockDevice(name)
     if found is ImageFormat.RAW:
         return RawFile(name, point_in_time=point_in_time)
-    return DiskImage(name, found, allow_backing_file=allow_backing_file)
+    # Loaded here: it brings sockets, child processes and NBD, which a raw disk has no use for.
+    image: Source = import_module("ebsim.sources.disk_image").DiskImage(
+        name, found, allow_backing_file=allow_backing_file
+    )
+    return image

@@ -15,10 +15,21 @@ from ebsim.cli import main as main_module
 from ebsim.cli.exit_codes import ExitCode, exit_code_of
 from ebsim.cli.lazy_commands import COMMANDS, LazyCommand
 from ebsim.cli.settings import Settings
+from ebsim.cli.snapshot import SNAPSHOT_COMMANDS
 from tests.cli.processes import command, environment, pseudo_terminal, run_ebsim
 from tests.tidy.source_tree import ROOT
 
 HEAVY = {"rich", "lmdb", "zstandard", "blake3", "xxhash", "json", "subprocess", "ebsim.engine"}
+"""What costs a command that has no use for it tens of milliseconds."""
+
+NOT_FOR_A_RAW_IMAGE = {
+    "rich", "platformdirs", "socket", "subprocess", "tempfile", "ssl", "email", "http", "asyncio",
+    "multiprocessing", "ebsim.sources.disk_image", "ebsim.sources.nbd_client", "ebsim.nbd",
+    "ebsim.attach", "ebsim.cli.listed_snapshots", "ebsim.cli.deleted_snapshots",
+    "ebsim.cli.verified_snapshots", "ebsim.engine.delete_snapshot", "ebsim.engine.list_snapshots",
+    "ebsim.engine.diff_snapshots", "ebsim.engine.restore_snapshot", "ebsim.engine.check_store",
+    "ebsim.engine.compact_store", "ebsim.engine.rebuild_store",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -55,21 +66,58 @@ def all_errors(kind: type[errors.EbsimError] = errors.EbsimError) -> list[type[e
     return [c for child in kind.__subclasses__() for c in [child, *all_errors(child)]]
 
 
-@pytest.mark.parametrize("option", ["--version", "--help"])
-def test_answering_at_once_imports_nothing_heavy(option: str) -> None:
-    """Processor time is measured in benchmarks/; here, what would cost it."""
+def modules_loaded_by(*arguments: str) -> set[str]:
+    """What a process has imported that ran ``ebsim`` with *arguments*.
+
+    Processor time is measured in benchmarks/; this is what would cost it.
+    """
     script = (
         "import sys; from ebsim.cli.main import main; code = main(sys.argv[1:]); "
-        "print(*sorted(sys.modules), file=sys.stderr); sys.exit(code)"
+        "print('loaded:', *sorted(sys.modules), file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, option],
+        [sys.executable, "-c", script, *arguments],
         cwd=ROOT, env=environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
-    loaded = set(done.stderr.split())
+    loaded = set(done.stderr.partition("loaded: ")[2].split())
     assert "ebsim.cli.main" in loaded
-    assert loaded & HEAVY == set()
+    return loaded
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_answering_at_once_imports_nothing_heavy(option: str) -> None:
+    loaded = modules_loaded_by(option)
+    assert loaded & (HEAVY | {"platformdirs"}) == set()
     assert {place.module for place in COMMANDS.values()} & loaded == set()
+
+
+def test_the_help_of_a_group_imports_nothing_heavy() -> None:
+    loaded = modules_loaded_by("snapshot", "--help")
+    assert loaded & HEAVY == set()
+    assert {place.module for place in SNAPSHOT_COMMANDS.values()} & loaded == set()
+
+
+def test_a_snapshot_of_a_raw_image_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(range(256)) * 16)
+    loaded = modules_loaded_by("--home", str(tmp_path / "home"), "snapshot", "create", str(image))
+    assert {"ebsim.engine.create_snapshot", "lmdb", "zstandard"} <= loaded
+    assert loaded & NOT_FOR_A_RAW_IMAGE == set()
+
+
+def test_garbage_is_looked_for_seldom_enough_for_a_start_to_find_none() -> None:
+    script = (
+        "import gc; from ebsim.__main__ import main; import ebsim.engine.create_snapshot; "
+        "print(gc.get_stats()[0]['collections'], gc.isenabled())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    count, is_enabled = done.stdout.split()
+    # 700 at a time it would be more than fifty.
+    assert int(count) < 10
+    assert is_enabled == "True"
 
 
 def test_the_version_is_on_standard_output() -> None:
