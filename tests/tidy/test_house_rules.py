@@ -24,6 +24,8 @@ RANDOM_SOURCES = {
 ALLOWED = {
     "ebsim.clock": WALL_CLOCK_CALLS,
     "ebsim.config": ENVIRONMENT_CALLS,
+    # A variable is the only way to tell mfusepy which libfuse to load.
+    "ebsim.attach.fuse_library": ENVIRONMENT_CALLS,
 }
 """The modules that the others get these from."""
 
