@@ -57,6 +57,11 @@ class Files:
     def __init__(self, calls: SystemCalls | None = None) -> None:
         self._calls = calls or SystemCalls()
 
+    @property
+    def calls(self) -> SystemCalls:
+        """The raw calls, for what needs more of them than this makes promises about."""
+        return self._calls
+
     def open_to_read(self, path: Path) -> int:
         """Open a file that exists; raises ``FileNotFoundError`` where none does."""
         with Attempt("open", path, "Nothing was changed.", FileNotFoundError):

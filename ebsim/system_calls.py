@@ -19,6 +19,7 @@ from pathlib import Path
 Buffer = bytes | bytearray | memoryview
 
 _KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
+_KEEP_SIZE_ZERO_RANGE = 0x01 | 0x10
 _RENAME_NOREPLACE = 1
 _AT_CURRENT_DIRECTORY = -100
 
@@ -63,13 +64,26 @@ class SystemCalls:
         os.posix_fallocate(descriptor, offset_bytes, size_bytes)
 
     def punch_hole(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
-        _checked(
-            "fallocate64",
-            ctypes.c_int(descriptor),
-            ctypes.c_int(_KEEP_SIZE_PUNCH_HOLE),
-            ctypes.c_int64(offset_bytes),
-            ctypes.c_int64(size_bytes),
-        )
+        _fallocate(descriptor, _KEEP_SIZE_PUNCH_HOLE, offset_bytes, size_bytes)
+
+    def zero_range(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
+        """Make a range zeros that keeps, or gets, its room on the disk."""
+        _fallocate(descriptor, _KEEP_SIZE_ZERO_RANGE, offset_bytes, size_bytes)
+
+    def preadv(
+        self, descriptor: int, parts: Sequence[bytearray | memoryview], offset_bytes: int
+    ) -> int:
+        return os.preadv(descriptor, parts, offset_bytes)
+
+    def preadv_cached(
+        self, descriptor: int, parts: Sequence[bytearray | memoryview], offset_bytes: int
+    ) -> int:
+        """As ``preadv`` for what is in the page cache; ``EAGAIN`` rather than read a disk."""
+        return os.preadv(descriptor, parts, offset_bytes, os.RWF_NOWAIT)
+
+    def seek(self, descriptor: int, offset_bytes: int, whence: int) -> int:
+        """``lseek``, to find data and holes; moves a position that nothing else uses."""
+        return os.lseek(descriptor, offset_bytes, whence)
 
     def rename(self, path: Path, target: Path) -> None:
         path.rename(target)
@@ -107,6 +121,16 @@ class SystemCalls:
 
     def flock(self, descriptor: int, operation: int) -> None:
         fcntl.flock(descriptor, operation)
+
+
+def _fallocate(descriptor: int, mode: int, offset_bytes: int, size_bytes: int) -> None:
+    _checked(
+        "fallocate64",
+        ctypes.c_int(descriptor),
+        ctypes.c_int(mode),
+        ctypes.c_int64(offset_bytes),
+        ctypes.c_int64(size_bytes),
+    )
 
 
 def _checked(name: str, *arguments: object) -> None:

@@ -1,0 +1,368 @@
+"""A volume's local bytes and the bits that say which of them count.
+
+Invariants:
+
+1. A block's dirty bit is set before its bytes change.
+2. A block's present bit is set after all of its bytes are in the file.
+3. A durable present bit is written after its block's bytes are durable.
+4. Bits in the page cache (live present, dirty) are believed within the boot of the
+   machine that wrote them, or after a clean close; never after an unclean end: then
+   the durable present bits hold, and every block counts as dirty since nobody knows when.
+5. The bits of a cut are kept until its snapshot is completed, or are dirty again.
+6. What a block held at the cut is preserved before it changes (``cut.py``).
+
+So a killed process loses no write that returned.  A power cut loses what was written
+since the last flush, block by block: such a block reads as one of the two, the bytes
+before or the bytes after, down to what the disk does within a sector.
+
+Which requests may run at the same time is the caller's to see to (``live_volume.py``).
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+
+from ebsim.errors import Conflict, StorageUnavailable
+from ebsim.volumes.block_bitmap import BlockBitmap, bitmap_bytes
+from ebsim.volumes.cut import Cut, prepare_cut
+from ebsim.volumes.mapped_bits import PAGE, MappedBits, make_empty, padded_bytes
+from ebsim.volumes.sparse_file import SparseFile
+from ebsim.volumes.volume_folder import NOT_KNOWN, VolumeFolder, VolumeState
+
+Buffer = bytes | bytearray | memoryview
+
+_BLOCKS_PER_PAGE = PAGE * 8
+
+IsCompleted = Callable[[str], bool]
+"""Whether the snapshot of this id was completed."""
+
+
+class Overlay:
+    """The local part of one volume, open.  The caller holds the volume's lock.
+
+    Args:
+        boot: Which boot of the machine this is.
+        is_completed: Asked about snapshots that were being taken when the volume was
+            last closed.
+
+    Raises:
+        MetadataCorrupt: the state or a file is missing or damaged.
+        StorageFull: no room for the bits.
+    """
+
+    def __init__(self, folder: VolumeFolder, boot: str, is_completed: IsCompleted) -> None:
+        self._folder = folder
+        self._is_completed = is_completed
+        self._bits_lock = threading.Lock()
+        self._sync_lock = threading.Lock()
+        self._unsaved_pages: set[int] = set()
+        self._failure: StorageUnavailable | None = None
+        self.cut: Cut | None = None
+        state = folder.load()
+        is_trusted = state.boot in (None, boot)
+        self._data = SparseFile(folder.files, folder.data, state.size_bytes, create=False)
+        self._present, self._durable = self._open_present(state, boot)
+        self._dirty = self._open_dirty(state, is_trusted=is_trusted)
+        # Before any byte changes: from here on the bits are of this boot.
+        dirty_since = state.dirty_since if is_trusted else NOT_KNOWN
+        self._store_state(replace(state, boot=boot, dirty_since=dirty_since))
+        for snapshot_id in folder.cuts():
+            self._take_up_cut(snapshot_id, is_trusted=is_trusted)
+        self._discard_unused()
+
+    def _open_present(self, state: VolumeState, boot: str) -> tuple[MappedBits | None, int]:
+        if state.origin is None:
+            return None, -1
+        folder, files = self._folder, self._folder.files
+        durable = files.open_or_create(folder.present)
+        files.allocate(durable, padded_bytes(state.block_count))
+        is_live = state.boot == boot and files.status(folder.live_present) is not None
+        if not is_live:
+            folder.discard(folder.live_present)
+        live = MappedBits(files, folder.live_present, state.block_count)
+        size = bitmap_bytes(state.block_count)
+        if not is_live:
+            live.memory[:size] = files.read(durable, 0, size)
+        else:
+            # Set since the last flush by a process that was killed: not durable yet.
+            self._unsaved_pages.update(range(padded_bytes(state.block_count) // PAGE))
+        return live, durable
+
+    def _open_dirty(self, state: VolumeState, *, is_trusted: bool) -> MappedBits:
+        dirty = MappedBits(self._folder.files, self._folder.dirty, state.block_count)
+        if not is_trusted:
+            dirty.set_range(0, state.block_count)
+        return dirty
+
+    def _discard_unused(self) -> None:
+        """Remove what a cut that was prepared and never made has left."""
+        cuts = set(self._folder.cuts())
+        for name in self._folder.files.file_names(self._folder.path):
+            snapshot_id = name.removeprefix("preserved-").split(".")[0]
+            if name.startswith("preserved-") and snapshot_id not in cuts:
+                self._folder.discard(self._folder.path / name)
+
+    # Reading and writing
+
+    @property
+    def state(self) -> VolumeState:
+        return self._state
+
+    @property
+    def present(self) -> MappedBits | None:
+        """The blocks that are here; ``None`` when all are."""
+        return self._present
+
+    @property
+    def data(self) -> SparseFile:
+        return self._data
+
+    def is_present(self, first: int, stop: int) -> bool:
+        """Whether all blocks from *first* up to *stop* are here."""
+        present = self._present
+        return present is None or present.is_full(first, stop)
+
+    def write(self, data: Buffer, offset_bytes: int) -> None:
+        """Write into blocks that are present, or all of the blocks that are not."""
+        first, stop = self._touched(offset_bytes, len(data))
+        self._before_change(first, stop)
+        self._data.write(data, offset_bytes)
+        self._mark_present(first, stop)
+
+    def zero(self, offset_bytes: int, length: int, *, allocate: bool = False) -> None:
+        """Make zeros of a range, with the same proviso as ``write``."""
+        first, stop = self._touched(offset_bytes, length)
+        self._before_change(first, stop)
+        self._data.zero(offset_bytes, length, allocate=allocate)
+        self._mark_present(first, stop)
+
+    def fill(self, data: Buffer, offset_bytes: int) -> None:
+        """Bring whole blocks here as the origin has them: nothing becomes dirty."""
+        self._data.write(data, offset_bytes)
+        self._mark_present(*self._touched(offset_bytes, len(data)))
+
+    def fill_zeros(self, first: int, stop: int) -> None:
+        """Bring blocks here that the origin does not have: they are zeros."""
+        at = first * self._state.block_size
+        # An unflushed write may have left bytes here when the machine ended.
+        self._data.zero(at, min(stop * self._state.block_size, self._state.size_bytes) - at)
+        self._mark_present(first, stop)
+
+    def _touched(self, offset_bytes: int, length: int) -> tuple[int, int]:
+        size = self._state.block_size
+        return offset_bytes // size, -(-(offset_bytes + length) // size)
+
+    def _before_change(self, first: int, stop: int) -> None:
+        if not self._dirty.is_full(first, stop):
+            with self._bits_lock:
+                self._dirty.set_range(first, stop)
+        cut = self.cut
+        if cut is not None and cut.needs(first, stop):
+            cut.preserve(first, stop, self._data.read)
+
+    def _mark_present(self, first: int, stop: int) -> None:
+        present = self._present
+        if present is None or present.is_full(first, stop):
+            return
+        with self._bits_lock:
+            present.set_range(first, stop)
+            last_page = (stop - 1) // _BLOCKS_PER_PAGE
+            self._unsaved_pages.update(range(first // _BLOCKS_PER_PAGE, last_page + 1))
+
+    # Durability
+
+    def sync(self) -> None:
+        """Make durable what was written before, bytes first, then the bits that count on them.
+
+        Raises:
+            StorageUnavailable: it failed now, or once before: what the disk holds of the
+                writes since the last flush is not known.
+        """
+        with self._sync_lock:
+            if self._failure is not None:
+                raise self._failure
+            with self._bits_lock:
+                pages, self._unsaved_pages = self._unsaved_pages, set()
+                saved = [(page * PAGE, self._page(page)) for page in sorted(pages)]
+            try:
+                self._data.sync()
+                for offset, page in saved:
+                    self._folder.files.write(self._durable, [page], offset)
+                if saved:
+                    self._folder.files.sync(self._durable)
+            except StorageUnavailable as error:
+                self._failure = error
+                raise
+
+    def _page(self, page: int) -> bytes:
+        assert self._present is not None, "only a volume with absent blocks notes pages"
+        return bytes(self._present.memory[page * PAGE : (page + 1) * PAGE])
+
+    def stand_alone(self) -> None:
+        """Note, durably, that every block is here.  Nobody reads or writes meanwhile."""
+        self.sync()
+        present, self._present = self._present, None
+        self._unsaved_pages.clear()
+        self._store_state(replace(self._state, origin=None))
+        if present is not None:
+            present.close()
+            self._folder.files.close(self._durable)
+            self._folder.discard(self._folder.live_present, self._folder.present)
+
+    def grow(self, size_bytes: int) -> None:
+        """Make the volume longer, durably.  Nobody reads or writes meanwhile.
+
+        Raises:
+            Conflict: a snapshot of it is being taken.
+        """
+        if self.cut is not None:
+            raise Conflict(
+                f"{self.cut.snapshot_id} is being taken of the volume. Its size is unchanged. "
+                "Resize it when the snapshot is done."
+            )
+        old = self._state
+        state = replace(old, size_bytes=size_bytes)
+        self._data.grow(size_bytes)
+        self._data.sync()
+        self._folder.files.sync_directory(self._folder.path)
+        self._dirty.close()
+        self._dirty = MappedBits(self._folder.files, self._folder.dirty, state.block_count)
+        if self._present is not None:
+            self._present.close()
+            self._present = MappedBits(
+                self._folder.files, self._folder.live_present, state.block_count
+            )
+            self._folder.files.allocate(self._durable, padded_bytes(state.block_count))
+        self._store_state(state)
+
+    def close(self) -> None:
+        """Make everything durable, note the clean end, release the files."""
+        try:
+            self.sync()
+            self._dirty.sync()
+            if self.cut is None:
+                self._store_state(replace(self._state, boot=None))
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Release the files as a killed process does."""
+        self._data.close()
+        self._dirty.close()
+        if self._present is not None:
+            self._present.close()
+            self._folder.files.close(self._durable)
+        if self.cut is not None:
+            self.cut.close()
+
+    def _store_state(self, state: VolumeState) -> None:
+        self._folder.store(state)
+        self._state = state
+
+    # Snapshots
+
+    def prepare_cut(self, snapshot_id: str, dirty_since: str | None) -> bool:
+        """Make ready what a cut for *snapshot_id* needs; whether it may read dirty blocks only.
+
+        It may if the dirty bits tell the difference from the snapshot *dirty_since*;
+        otherwise it reads every block that is here.
+        """
+        if self.cut is not None:
+            raise Conflict(
+                f"{self.cut.snapshot_id} is being taken of the volume, and one at a time can "
+                "be. Nothing was changed. Try again when it is done."
+            )
+        prepare_cut(self._folder, self._state, snapshot_id)
+        block_count = self._state.block_count
+        make_empty(self._folder.files, self._folder.next_dirty, block_count)
+        return dirty_since is not None and dirty_since == self._state.dirty_since
+
+    def make_cut(self, snapshot_id: str, *, dirty_only: bool) -> None:
+        """Cut: from now on the blocks it reads are preserved.  No write is in progress."""
+        folder, files = self._folder, self._folder.files
+        with self._bits_lock:
+            self._choose_blocks(dirty_only=dirty_only)
+            files.rename(folder.dirty, folder.cut(snapshot_id))
+            files.rename(folder.next_dirty, folder.dirty)
+            old = self._dirty
+            self._dirty = MappedBits(files, folder.dirty, self._state.block_count)
+            old.close()
+            self.cut = Cut(folder, self._state, snapshot_id)
+
+    def _choose_blocks(self, *, dirty_only: bool) -> None:
+        """Make the dirty bits those of the blocks to read: here, and dirty if that is known.
+
+        A block that is not here is the origin's still, whatever a write that failed noted.
+        """
+        block_count, dirty, present = self._state.block_count, self._dirty, self._present
+        if not dirty_only:
+            dirty.set_range(0, block_count)
+        if present is not None:
+            for first, stop in list(dirty.runs()):
+                for start, end in present.runs(first, stop, is_set=False):
+                    dirty.clear_range(start, end)
+
+    def settle_cut(self, snapshot_id: str) -> bool:
+        """The snapshot was completed, or its blocks are dirty again; whether it was this cut's.
+
+        The cut itself stays until ``drop_cut``.
+        """
+        cut = self.cut
+        if cut is None or cut.snapshot_id != snapshot_id:
+            return False
+        self._settle(snapshot_id, cut.bits)
+        return True
+
+    def drop_cut(self) -> None:
+        """Preserve nothing any more, after ``settle_cut``.  No write is in progress."""
+        assert self.cut is not None, "there is a cut to drop"
+        self.cut.close()
+        self.cut = None
+
+    def discard_cut(self, snapshot_id: str) -> None:
+        """Give back the room of a cut that was dropped."""
+        self._folder.discard_cut(snapshot_id, self._state.size_bytes)
+
+    def dirty_runs(self, first: int, stop: int, limit: int) -> list[tuple[int, int]]:
+        """The first *limit* runs of dirty blocks from *first* up to *stop*."""
+        with self._bits_lock:
+            return list(islice(self._dirty.runs(first, stop), limit))
+
+    def dirty_count(self) -> int:
+        """How many blocks were written since the last snapshot."""
+        with self._bits_lock:
+            return self._dirty.count()
+
+    def _settle(self, snapshot_id: str, bits: BlockBitmap) -> None:
+        if self._is_completed(snapshot_id):
+            self._store_state(replace(self._state, dirty_since=snapshot_id))
+            return
+        with self._bits_lock:
+            for first, stop in bits.runs():
+                self._dirty.set_range(first, stop)
+
+    def _take_up_cut(self, snapshot_id: str, *, is_trusted: bool) -> None:
+        """Go on with a cut that was open when the volume's last process ended.
+
+        Its snapshot may be read still, by another process.  After an unclean end of the
+        machine nothing reads it, and every block is dirty already.
+        """
+        if is_trusted and self._is_being_read(snapshot_id):
+            self.cut = Cut(self._folder, self._state, snapshot_id)
+            return
+        if is_trusted:
+            path = self._folder.cut(snapshot_id)
+            with closing(MappedBits(self._folder.files, path, self._state.block_count)) as bits:
+                self._settle(snapshot_id, bits)
+        self.discard_cut(snapshot_id)
+
+    def _is_being_read(self, snapshot_id: str) -> bool:
+        """Whether the process that takes the snapshot is still at it."""
+        files = self._folder.files
+        descriptor = files.open_to_read(self._folder.cut(snapshot_id))
+        try:
+            return not files.lock(descriptor, wait=False)
+        finally:
+            files.close(descriptor)
