@@ -103,9 +103,12 @@ class Cut:
             byte = bytes([self._is_preserved.memory[block >> 3]])
             self._files.write(self._descriptor, [byte], _HEADER_SIZE + (block >> 3))
         except EbsimError:
-            # In memory first: what cannot be written to a full disk must still be known.
-            self.is_broken = True
-            self._files.write(self._descriptor, [_BROKEN], 0)
+            self.break_off()
+
+    def break_off(self) -> None:
+        """Preserve nothing any more, and let whoever still reads the cut know."""
+        self.is_broken = True
+        self._files.write(self._descriptor, [_BROKEN], 0)
 
     def close(self) -> None:
         """Release the files, which stay."""

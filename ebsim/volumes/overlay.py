@@ -312,7 +312,10 @@ class Overlay:
         cut = self.cut
         if cut is None or cut.snapshot_id != snapshot_id:
             return False
-        self._settle(snapshot_id, cut.bits)
+        if not self._settle(snapshot_id, cut.bits):
+            # Whoever takes it may live on, only out of reach: it must not read what is
+            # no longer preserved.
+            cut.break_off()
         return True
 
     def drop_cut(self) -> None:
@@ -335,13 +338,14 @@ class Overlay:
         with self._bits_lock:
             return self._dirty.count()
 
-    def _settle(self, snapshot_id: str, bits: BlockBitmap) -> None:
+    def _settle(self, snapshot_id: str, bits: BlockBitmap) -> bool:
         if self._is_completed(snapshot_id):
             self._store_state(replace(self._state, dirty_since=snapshot_id))
-            return
+            return True
         with self._bits_lock:
             for first, stop in bits.runs():
                 self._dirty.set_range(first, stop)
+        return False
 
     def _take_up_cut(self, snapshot_id: str, *, is_trusted: bool) -> None:
         """Go on with a cut that was open when the volume's last process ended.

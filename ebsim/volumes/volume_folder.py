@@ -11,6 +11,8 @@
     preserved-SNAP.0 what these blocks held at the cut, of those written since
     preserved-SNAP.bits   which these are
     access           block indexes in the order of their first reading, u64 LE
+    hydrate.json     ranges of blocks to load first: {"first": [[start, stop], ...]}
+    hydrate.order    block indexes in the order in which to load them then, u64 LE
     control.sock     where the process that has the volume open is spoken to
     serving.json     what that process says of itself
 
@@ -83,6 +85,8 @@ class VolumeFolder:
         self.dirty = path / "dirty"
         self.next_dirty = path / "dirty.next"
         self.access = path / "access"
+        self.hydrate_first = path / "hydrate.json"
+        self.hydrate_order = path / "hydrate.order"
         self.control_socket = path / "control.sock"
         self.serving = path / "serving.json"
         self._state = path / "state.json"
@@ -175,10 +179,10 @@ class VolumeFolder:
         self.path.rmdir()
         self.files.sync_directory(self.path.parent)
 
-    def read_access(self) -> Iterator[int]:
-        """The recorded order of first access: block indexes."""
+    def read_block_indexes(self, path: Path) -> Iterator[int]:
+        """The block indexes in ``access`` or ``hydrate.order``; none where there is no file."""
         try:
-            descriptor = self.files.open_to_read(self.access)
+            descriptor = self.files.open_to_read(path)
         except FileNotFoundError:
             return
         try:
