@@ -28,9 +28,13 @@ from ebsim.metadata.transactions import Metadata, Reader, Table
 Buffer = bytes | bytearray | memoryview
 
 # A commit ends after this many nodes, or as many chunks that must be looked up: each may
-# touch a page of the index, and the pages of a transaction are in memory at once.
-_NODES_PER_COMMIT = 64
-_LOOKUPS_PER_COMMIT = 1024
+# change a page of the index, and those are in memory until they are written.
+_NODES_PER_COMMIT = 1024
+_LOOKUPS_PER_COMMIT = 3072
+
+# A node that waits takes about 10 KiB.  Where little is stored beside the nodes, so that
+# thousands of them fit into one pack, the pack is sealed before it is full.
+_NODES_WAITING_MAX = 1024
 
 
 class ChunkWriter:
@@ -110,7 +114,12 @@ class ChunkWriter:
         return self._metadata.read(look)
 
     def commit_ready(self) -> None:
-        """Commit the nodes whose packs are durable.  Cheap when nothing was sealed since."""
+        """Commit the nodes whose packs are durable.  Cheap when nothing was sealed since.
+
+        Waits for the disk where too many nodes are waiting.
+        """
+        if len(self._waiting) >= _NODES_WAITING_MAX:
+            self._packs.flush()
         sealed = self._packs.sealed_count
         if sealed > self._sealed_at_last_commit:
             self._sealed_at_last_commit = sealed

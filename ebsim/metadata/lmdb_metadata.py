@@ -32,7 +32,9 @@ from ebsim.units import TIB
 T = TypeVar("T")
 
 KEY_SIZE_MAX: Final = 511
-_ROWS_PER_TRIM: Final = 512
+# A row looked up by a random key maps up to 64 KiB of its surroundings: the kernel maps
+# what it has in memory about a page that is touched.
+_ROWS_PER_TRIM: Final = 256
 
 _COUNTER: Final = struct.Struct("<q")
 _key_of: Final = itemgetter(0)
@@ -70,6 +72,8 @@ class LmdbMetadata:
                 doubtful = True
                 raise translate(error, self.path, "beginning a transaction") from error
             try:
+                # Before each: many in a row, each over other pages, add up to the whole file.
+                self._environment.trim()
                 transaction = _LmdbTransaction(
                     handle, databases, self.path, self._environment.trim
                 )
@@ -169,9 +173,14 @@ class _LmdbReader:
         self._trim = trim
 
     def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
+        found: list[Row] = []
         try:
             with self._handle.cursor(self._databases[table]) as cursor:
-                found = open_rows(table, cursor.getmulti(keys))
+                for start in range(0, len(keys), _ROWS_PER_TRIM):
+                    if start:
+                        self._trim()
+                    part = cursor.getmulti(keys[start : start + _ROWS_PER_TRIM])
+                    found += open_rows(table, part)
         except lmdb.Error as error:
             raise translate(error, self._path, f"reading table {table}") from error
         if len(found) == len(keys):
@@ -213,7 +222,10 @@ class _LmdbTransaction(_LmdbReader):
         self._has_written = True
         try:
             with self._handle.cursor(self._databases[table]) as cursor:
-                _put(cursor, seal_rows(table, rows))
+                for start in range(0, len(rows), _ROWS_PER_TRIM):
+                    if start:
+                        self._trim()
+                    _put(cursor, seal_rows(table, rows[start : start + _ROWS_PER_TRIM]))
         except lmdb.Error as error:
             raise translate(error, self._path, f"writing table {table}") from error
 
