@@ -155,13 +155,8 @@ class FuseOperations:
             handle.device.flush()
         return 0
 
-    def truncate(self, path: str, length: int, number: int | None) -> int:
-        if number is None:
-            size_bytes = self.getattr(path, None)["st_size"]
-        else:
-            with self._request(number) as handle:
-                size_bytes = handle.device.size_bytes
-        if length != size_bytes:
+    def truncate(self, path: str, length: int) -> int:
+        if length != self.getattr(path, None)["st_size"]:
             raise _failure(errno.EPERM)
         return 0
 

@@ -52,6 +52,8 @@ class BufferedDevice:
 
     def zero_at(self, offset_bytes: int, length: int, *, allocate: bool = False) -> None:
         self.write_at(offset_bytes, bytes(length))
+        if allocate:
+            print("kept room", offset_bytes, length, flush=True)
 
     def trim(self, offset_bytes: int, length: int) -> None:
         self.write_at(offset_bytes, bytes(length))
@@ -59,7 +61,8 @@ class BufferedDevice:
     def flush(self) -> None:
         with self._lock:
             if self._is_writable:
-                self._path.write_bytes(self._bytes)
+                with self._path.open("r+b") as file:  # at no time shorter
+                    file.write(self._bytes)
 
 
 class FolderShelf:
