@@ -36,8 +36,6 @@ STOP_SECONDS = 10.0
 
 _WORKER_COUNT = 16
 _BACKLOG = 128
-# With the default of 208 KiB a reply of 1 MiB waits for the client several times.
-_SOCKET_BUFFER_BYTES = 4 << 20
 _PATH_BYTES_MAX = 107
 _TOO_MANY = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_SECONDS = 0.1
@@ -199,8 +197,6 @@ class NbdServer:
     def _new_connection(self, sock: socket.socket) -> Connection:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
         return Connection(
             PlainStream(sock),
             lambda: list(self._exports()),

@@ -19,6 +19,7 @@ class FileDevice:
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._nowait = os.RWF_NOWAIT
         self._size_bytes = os.fstat(self._fd).st_size
 
     def close(self) -> None:
@@ -34,8 +35,10 @@ class FileDevice:
 
     def try_read_at(self, offset_bytes: int, buffer: memoryview) -> bool:
         try:
-            return os.preadv(self._fd, [buffer], offset_bytes, os.RWF_NOWAIT) == len(buffer)
-        except OSError:  # not in the page cache, or a file system that cannot say
+            return os.preadv(self._fd, [buffer], offset_bytes, self._nowait) == len(buffer)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:  # tmpfs: everything is in memory
+                self._nowait = 0
             return False
 
     def write_at(self, offset_bytes: int, data: Buffer) -> None:
