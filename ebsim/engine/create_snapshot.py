@@ -1,72 +1,46 @@
-"""Taking a snapshot of a file, device or stream.
-
-The order of what becomes durable, each step relying on those before it:
-
-    1  transaction   the snapshot is pending; its parent's root is held
-    2  packs sealed, transaction after transaction: finished nodes, held by the snapshot
-    3  manifest written
-    4  transaction   completed: the one point at which the snapshot exists
-    5  transaction   holds that are not the root's are dropped
-
-A process that dies before 4 leaves no snapshot, one that dies after it a whole one.  What
-fails in 5 is not the snapshot's failure: recovery does it for whoever comes next.
-"""
+"""Taking a snapshot of a file, device or stream; ``snapshot_steps.py`` has the steps."""
 
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
-from random import Random
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
-from ebsim.blockmap.block_map import BlockMap
-from ebsim.blockmap.node_store import empty_root
-from ebsim.catalog.manifest import write_manifest
-from ebsim.catalog.records import find_snapshot, newest_completed, put_snapshot
-from ebsim.catalog.snapshot import Snapshot, SnapshotState
-from ebsim.catalog.volume import Volume
-from ebsim.chunkstore.chunk_writer import ChunkWriter
-from ebsim.chunkstore.rows import Holder
+from ebsim.catalog.records import newest_completed
+from ebsim.catalog.snapshot import Snapshot
 from ebsim.chunkstore.sessions import Session
 from ebsim.engine.disk import Disk, SeekableDisk, StreamedDisk
-from ebsim.engine.finished_leaves import held_nodes, leaves_below
-from ebsim.engine.holds import drop_all_holds, reader_of, root_holder, take_hold
-from ebsim.engine.leaf_scan import FingerprintLied, LeafScanner, ScanSettings
-from ebsim.engine.new_nodes import NewNodes
-from ebsim.engine.recovery import (
-    claim_interrupted_upload,
-    drop_interrupted_upload,
-    forget_snapshot,
-    let_go_of_claimed,
-    note_snapshot,
-    recover,
-    write_current_manifest,
-)
-from ebsim.engine.region import Region, next_generation
+from ebsim.engine.holds import drop_all_holds
+from ebsim.engine.leaf_scan import FingerprintLied
+from ebsim.engine.recovery import drop_interrupted_upload, recover
+from ebsim.engine.region import Region
 from ebsim.engine.snapshot_options import SnapshotOptions
+from ebsim.engine.snapshot_steps import (
+    Registered,
+    base_of,
+    complete,
+    completed_snapshot,
+    end_session,
+    let_go,
+    register,
+    upload,
+    write_first_manifest,
+)
 from ebsim.engine.source_volume import (
     agreed_block_size,
     find_source_volume,
     refuse_store_as_source,
     register_volume,
     source_path,
-    update_volume_size,
 )
-from ebsim.engine.upload import Upload, Uploaded
-from ebsim.errors import (
-    Conflict,
-    EbsimError,
-    IntegrityError,
-    SourceUnusable,
-    StorageFull,
-    StorageUnavailable,
-)
-from ebsim.ids import Digest, SnapshotId, VolumeId, new_snapshot_id
-from ebsim.metadata.transactions import Reader, Table, Transaction
+from ebsim.errors import EbsimError, IntegrityError, SourceUnusable, StorageFull
+from ebsim.ids import SnapshotId, VolumeId
+from ebsim.metadata.transactions import Transaction
 from ebsim.progress import Progress, Unwatched
 from ebsim.sources.open_source import open_source
 from ebsim.sources.source import StreamSource
 
-_PARENT_LEVEL = 254
-
-_DAMAGED_MAX = 1 << 20  # bounds the memory
+if TYPE_CHECKING:
+    from ebsim.catalog.volume import Volume
 
 
 def create_snapshot(
@@ -118,18 +92,6 @@ def create_snapshot_of_stream(
     return taking.run("", volume_id, StreamedDisk(stream))
 
 
-@dataclass(slots=True)
-class _Registered:
-    """A snapshot that was begun: what the first transaction found and made."""
-
-    snapshot: Snapshot
-    volume: Volume
-    parent: Snapshot | None
-    claimed: SnapshotId | None
-    interrupted: list[tuple[Holder, Digest]]
-    damaged: frozenset[int]
-
-
 class _Taking:
     """One snapshot being taken."""
 
@@ -143,72 +105,44 @@ class _Taking:
 
     def run(self, location: str, volume_id: str | None, disk: Disk) -> Snapshot:
         """Take it; on failure leave nothing but what recovery keeps for the next try."""
-        recover(self._region)
-        self._region.reserve.fill()
+        region = self._region
+        recover(region)
+        region.reserve.fill()
         try:
-            with self._region.session() as session:
+            with region.session() as session:
                 snapshot = self._take(session, location, volume_id, disk)
-                self._let_go(session, snapshot)
+                end_session(region, session, lambda: self._let_go(session, snapshot))
                 return snapshot
         except BaseException as error:
             # The failure that ended the snapshot may keep this from working as well; then
             # whoever opens the region next does it.
             with suppress(EbsimError):
-                self._clear_up(is_full=isinstance(error, StorageFull))
+                clear_up(region, self._volume_id, is_full=isinstance(error, StorageFull))
             raise
 
-    def _clear_up(self, *, is_full: bool) -> None:
-        """Recover from this snapshot's own failure.
-
-        What it had stored is kept for the next try, unless the disk *is_full*: then nobody
-        could get that room back without another snapshot of this volume.
-        """
-        region, volume_id = self._region, self._volume_id
-        region.reserve.use_if_full(lambda: recover(region))
-        if is_full and volume_id is not None:
-            region.reserve.use_if_full(lambda: drop_interrupted_upload(region, volume_id))
-            region.reclaimer().run()
+    def _let_go(self, session: Session, snapshot: Snapshot) -> None:
+        let_go(self._region, session, snapshot, self._claimed, self._in_manifest)
 
     def _take(
         self, session: Session, location: str, volume_id: str | None, disk: Disk
     ) -> Snapshot:
-        started = self._region.metadata.run(
+        region = self._region
+        started = region.metadata.run(
             lambda txn: self._register(txn, session, location, volume_id, disk)
         )
         self._volume_id, self._claimed = started.volume.volume_id, started.claimed
-        rehash = self._options.rehash
+        upload_all = partial(upload, region, session)
+        options, progress = self._options, self._progress
         try:
-            uploaded, message = self._upload(session, started, disk, rehash=rehash), ""
+            uploaded = upload_all(started, disk, options, progress, rehash=options.rehash)
+            message = ""
         except (FingerprintLied, IntegrityError) as error:
-            started, message = self._start_over(started, disk, error)
-            uploaded = self._upload(session, started, disk, rehash=True)
-        return self._complete(started, disk, uploaded, message)
-
-    def _start_over(
-        self, started: _Registered, disk: Disk, error: FingerprintLied | IntegrityError
-    ) -> tuple[_Registered, str]:
-        """What to scan again from, and the sentence that says why.
-
-        A fingerprint that lied makes all of them doubtful.  A block map that cannot be read
-        is no base to build on: the disk is then stored as if it had no parent, which finds
-        every chunk that is intact by its digest.
-        """
-        if not disk.can_be_read_again:
-            raise SourceUnusable(
-                f"the stream would have to be read again: {error} No snapshot was made. "
-                "Pipe it in once more with --rehash, after 'ebsim store check --repair'."
-            ) from error
-        drop_all_holds(self._region, started.snapshot.snapshot_id)
-        if isinstance(error, FingerprintLied):
-            return started, (
-                f"block {error.block_index} had changed under the fingerprint it had before; "
-                "every block was compared by digest."
-            )
-        if started.parent is None and not started.interrupted:
-            raise error
-        return replace(started, parent=None, interrupted=[]), (
-            f"the parent snapshot was not built on: {error}"
-        )
+            started, message = start_over(region, started, disk, error)
+            uploaded = upload_all(started, disk, options, progress, rehash=True)
+        snapshot = completed_snapshot(region, started, disk, uploaded, message)
+        volume = write_first_manifest(region, started, snapshot)
+        self._in_manifest = (snapshot, volume)
+        return region.metadata.run(lambda txn: complete(txn, snapshot, volume))
 
     def _register(
         self,
@@ -217,131 +151,50 @@ class _Taking:
         location: str,
         volume_id: str | None,
         disk: Disk,
-    ) -> _Registered:
-        """Step 1: the snapshot is pending, its parent held."""
+    ) -> Registered:
+        """Step 1, for a volume that is found or made."""
         region, options = self._region, self._options
         found = find_source_volume(txn, region, location, volume_id)
         block_size = agreed_block_size(found, options.block_size)
         volume = register_volume(txn, region, found, location, block_size)
-        parent = newest_completed(txn, volume.volume_id)
-        now_ns = region.clock.now_ns()
-        snapshot = Snapshot(
-            snapshot_id=new_snapshot_id(region.random),
-            volume_id=volume.volume_id,
-            owner_id=region.account_id,
-            state=SnapshotState.PENDING,
-            start_time_ns=now_ns,
-            size_bytes=disk.size_bytes,
-            block_size=volume.block_size,
-            generation=next_generation(txn, now_ns),
-            parent_id=parent.snapshot_id if parent else None,
-            description=options.description,
-            tags=dict(options.tags),
+        base = base_of(newest_completed(txn, volume.volume_id))
+        return register(txn, region, session, volume, base, disk.size_bytes, options)
+
+
+def clear_up(region: Region, volume_id: VolumeId | None, *, is_full: bool) -> None:
+    """Recover from a snapshot's own failure.
+
+    What it had stored is kept for the next try, unless the disk *is_full*: then nobody
+    could get that room back without another snapshot of this volume.
+    """
+    region.reserve.use_if_full(lambda: recover(region))
+    if is_full and volume_id is not None:
+        region.reserve.use_if_full(lambda: drop_interrupted_upload(region, volume_id))
+        region.reclaimer().run()
+
+
+def start_over(
+    region: Region, started: Registered, disk: Disk, error: FingerprintLied | IntegrityError
+) -> tuple[Registered, str]:
+    """What to scan again from, and the sentence that says why.
+
+    A fingerprint that lied makes all of them doubtful.  A block map that cannot be read
+    is no base to build on: the disk is then stored as if it had no parent, which finds
+    every chunk that is intact by its digest.
+    """
+    if not disk.can_be_read_again:
+        raise SourceUnusable(
+            f"the stream would have to be read again: {error} No snapshot was made. "
+            "Pipe it in once more with --rehash, after 'ebsim store check --repair'."
+        ) from error
+    drop_all_holds(region, started.snapshot.snapshot_id)
+    if isinstance(error, FingerprintLied):
+        return started, (
+            f"block {error.block_index} had changed under the fingerprint it had before; "
+            "every block was compared by digest."
         )
-        put_snapshot(txn, snapshot)
-        note_snapshot(txn, session.session_id, snapshot.snapshot_id)
-        if parent is not None and parent.root is not None:
-            owner = reader_of(session.session_id)
-            take_hold(txn, Holder(owner, _PARENT_LEVEL, 0), parent.root)
-        claimed = claim_interrupted_upload(txn, session.session_id, volume.volume_id)
-        interrupted = held_nodes(txn, claimed) if claimed else []
-        return _Registered(snapshot, volume, parent, claimed, interrupted, _damaged_numbers(txn))
-
-    def _upload(
-        self, session: Session, started: _Registered, disk: Disk, *, rehash: bool
-    ) -> Uploaded:
-        """Step 2: read, compare, store, commit."""
-        region, snapshot = self._region, started.snapshot
-        writer = ChunkWriter(
-            region.backend,
-            region.metadata,
-            session,
-            level=self._options.level,
-            read_again=lambda index: disk.read_again(index, snapshot.block_size),
-        )
-        scanner = LeafScanner(
-            ScanSettings(
-                snapshot.snapshot_id,
-                snapshot.generation,
-                snapshot.block_size,
-                region.seed,
-                rehash,
-                started.damaged,
-            ),
-            disk.read_into,
-            metadata=region.metadata,
-            chunks=region.chunks,
-            writer=writer,
-            random=Random(region.random.getrandbits(64)),
-        )
-        root = started.parent.root if started.parent else None
-        nodes = NewNodes(region.chunks, writer, snapshot.snapshot_id)
-        parent = BlockMap(empty_root() if root is None else root, nodes)
-        interrupted = dict(leaves_below(region.chunks, started.interrupted))
-        tasks = disk.tasks(snapshot.block_size, parent, interrupted)
-        self._progress.begin("snapshot", disk.data_bytes)
-        try:
-            upload = Upload(parent, writer, region.metadata, self._progress)
-            return upload.run(tasks, scanner.scan, disk.thread_count(self._options.thread_count))
-        finally:
-            writer.close()
-            self._progress.end()
-
-    def _complete(
-        self, started: _Registered, disk: Disk, uploaded: Uploaded, message: str
-    ) -> Snapshot:
-        """Steps 3 and 4."""
-        region, parent = self._region, started.parent
-        sentences = [message, disk.caution, disk.changed_since_opened()]
-        snapshot = replace(
-            started.snapshot,
-            state=SnapshotState.COMPLETED,
-            root=uploaded.root,
-            size_bytes=disk.size_bytes,
-            completion_time_ns=region.clock.now_ns(),
-            state_message=" ".join(sentence for sentence in sentences if sentence),
-            block_count=(parent.block_count if parent else 0) + uploaded.block_count_change,
-            changed_block_count=uploaded.changed_block_count,
-            stored_bytes=uploaded.stored_bytes,
-            referenced_bytes=(
-                (parent.referenced_bytes if parent else 0) + uploaded.referenced_bytes_change
-            ),
-        )
-        volume = replace(started.volume, size_bytes=disk.size_bytes)
-        write_manifest(region.backend, snapshot, volume)
-        self._in_manifest = (snapshot, volume)
-
-        def complete(txn: Transaction) -> Snapshot:
-            pending = find_snapshot(txn, snapshot.snapshot_id)
-            if pending is None or pending.state is not SnapshotState.PENDING:
-                raise Conflict(
-                    f"{snapshot.snapshot_id} was taken out of the catalog while it was being "
-                    "taken. No snapshot was made. Run the command again."
-                )
-            completed = replace(snapshot, tags=pending.tags)
-            put_snapshot(txn, completed)
-            update_volume_size(txn, volume, disk.size_bytes)
-            take_hold(txn, root_holder(snapshot.snapshot_id), uploaded.root)
-            return completed
-
-        return region.metadata.run(complete)
-
-    def _let_go(self, session: Session, snapshot: Snapshot) -> None:
-        """Step 5."""
-        region, snapshot_id = self._region, snapshot.snapshot_id
-        try:
-            # What it was tagged with meanwhile is not in the manifest yet.
-            write_current_manifest(region, snapshot_id, written=self._in_manifest)
-            drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
-            drop_all_holds(region, reader_of(session.session_id))
-            if self._claimed is not None:
-                let_go_of_claimed(region, session.session_id, self._claimed)
-            region.metadata.run(lambda txn: forget_snapshot(txn, session.session_id, snapshot_id))
-            region.reclaimer(ended=[session.session_id]).run()
-        except StorageUnavailable:
-            session.abandon()
-
-
-def _damaged_numbers(reader: Reader) -> frozenset[int]:
-    rows = reader.scan(Table.DAMAGED, limit=_DAMAGED_MAX)
-    return frozenset(int.from_bytes(key, "big") for key, _ in rows)
+    if started.base is None and not started.interrupted:
+        raise error
+    return replace(started, base=None, interrupted=[]), (
+        f"the parent snapshot was not built on: {error}"
+    )
