@@ -1,12 +1,29 @@
-"""The volume record: a source that was snapshotted, under an id of its own."""
+"""The volume record: a disk under an id of its own.
+
+Either a source that was snapshotted and lies somewhere else, or a local volume, whose
+bytes are in a folder of the region.
+"""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ebsim.errors import MetadataCorrupt
-from ebsim.ids import AccountId, VolumeId
+from ebsim.ids import AccountId, SnapshotId, VolumeId
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A volume's place in an instance.
+
+    Attributes:
+        device: The name that the instance knows it by, such as ``/dev/sdf``.
+    """
+
+    instance_id: str
+    device: str
+    attach_time_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +31,16 @@ class Volume:
     """A volume.
 
     Attributes:
-        location: The real path of the file or device it is read from; for one fed from
-            standard input ``""``.
-        size_bytes: Its length when it was last read.
+        location: The real path of the file or device it is read from; ``""`` for one fed
+            from standard input, and for a local volume.
+        size_bytes: Its length when it was last read; of a local volume its size.
         block_size: Bytes; fixed by its first snapshot.
+        is_local: Its bytes are in a folder of the region, and it can be attached.
+        snapshot_id: What a local volume was made from; that may be deleted since.
+        origin: The root of the block map, in hex, that a local volume holds because some
+            of its blocks are not here yet; ``None`` once it stands alone.
+        origin_block_count: Blocks present in that map.
+        origin_referenced_bytes: Their records, each as often as it occurs.
     """
 
     volume_id: VolumeId
@@ -26,6 +49,13 @@ class Volume:
     size_bytes: int
     block_size: int
     create_time_ns: int
+    is_local: bool = False
+    snapshot_id: SnapshotId | None = None
+    origin: str | None = None
+    origin_block_count: int = 0
+    origin_referenced_bytes: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+    attachment: Attachment | None = None
 
 
 def volume_to_json(volume: Volume) -> dict[str, Any]:
@@ -39,7 +69,10 @@ def volume_from_json(values: Mapping[str, Any]) -> Volume:
         MetadataCorrupt: a field is missing or unknown.
     """
     try:
-        return Volume(**values)
+        known = dict(values)
+        if known.get("attachment") is not None:
+            known["attachment"] = Attachment(**known["attachment"])
+        return Volume(**known)
     except TypeError as error:
         raise MetadataCorrupt(where="a volume record", found=repr(error)) from error
 
