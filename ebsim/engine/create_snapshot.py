@@ -16,6 +16,7 @@ from ebsim.engine.region import Region
 from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.snapshot_steps import (
     Registered,
+    Subject,
     base_of,
     complete,
     completed_snapshot,
@@ -158,7 +159,8 @@ class _Taking:
         block_size = agreed_block_size(found, options.block_size)
         volume = register_volume(txn, region, found, location, block_size)
         base = base_of(newest_completed(txn, volume.volume_id))
-        return register(txn, region, session, volume, base, disk.size_bytes, options)
+        subject = Subject(replace(volume, size_bytes=disk.size_bytes), base)
+        return register(txn, region, session, subject, options)
 
 
 def clear_up(region: Region, volume_id: VolumeId | None, *, is_full: bool) -> None:

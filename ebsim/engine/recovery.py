@@ -136,6 +136,10 @@ def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
         drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
     elif snapshot.state is SnapshotState.PENDING:
         _interrupt(region, session_id, snapshot)
+    else:
+        # It failed and stays listed as such; nothing that it stored is needed.
+        region.backend.delete(manifest_name(snapshot_id))
+        drop_all_holds(region, snapshot_id)
     region.metadata.run(lambda txn: forget_snapshot(txn, session_id, snapshot_id))
 
 

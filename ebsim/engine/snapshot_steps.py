@@ -13,6 +13,7 @@ fails in 5 is not the snapshot's failure: recovery does it for whoever comes nex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
+from typing import NamedTuple
 
 from ebsim.blockmap.block_map import BlockMap
 from ebsim.blockmap.node_store import empty_root
@@ -75,6 +76,14 @@ def base_of(snapshot: Snapshot | None) -> Base | None:
     )
 
 
+class Subject(NamedTuple):
+    """A volume of the size that it has now, what it builds on, and its place in a set."""
+
+    volume: Volume
+    base: Base | None
+    place: int = 0
+
+
 @dataclass(slots=True)
 class Registered:
     """A snapshot that was begun: what the first transaction found and made."""
@@ -91,17 +100,11 @@ def register(
     txn: Transaction,
     region: Region,
     session: Session,
-    volume: Volume,
-    base: Base | None,
-    size_bytes: int,
+    subject: Subject,
     options: SnapshotOptions,
-    *,
-    place: int = 0,
 ) -> Registered:
-    """Step 1: the snapshot is pending, its base held.
-
-    *place* tells the snapshots of a set apart.
-    """
+    """Step 1: the snapshot is pending, its base held."""
+    volume, base, place = subject
     now_ns = region.clock.now_ns()
     snapshot = Snapshot(
         snapshot_id=new_snapshot_id(region.random),
@@ -109,7 +112,7 @@ def register(
         owner_id=region.account_id,
         state=SnapshotState.PENDING,
         start_time_ns=now_ns,
-        size_bytes=size_bytes,
+        size_bytes=volume.size_bytes,
         block_size=volume.block_size,
         generation=next_generation(txn, now_ns),
         parent_id=base.snapshot_id if base else None,

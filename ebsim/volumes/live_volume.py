@@ -171,9 +171,9 @@ class LiveVolume:
         assert self._gate.is_frozen, "a cut is made of a volume that holds still"
         self._overlay.make_cut(snapshot_id, dirty_only=dirty_only)
 
-    def thaw(self) -> None:
-        """Let writes go on."""
-        self._gate.thaw()
+    def thaw(self) -> bool:
+        """Let writes go on; whether they were frozen."""
+        return self._gate.thaw()
 
     def settle_cut(self, snapshot_id: str) -> None:
         """The snapshot was completed, or it failed and its blocks count as dirty again."""

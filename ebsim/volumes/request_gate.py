@@ -91,11 +91,12 @@ class RequestGate:
                     )
                 self._changed.wait(rest)
 
-    def thaw(self) -> None:
-        """Admit writes again.  Harmless when nothing is frozen."""
+    def thaw(self) -> bool:
+        """Admit writes again; whether they were kept out.  Harmless when nothing is frozen."""
         with self._changed:
-            self._is_frozen = False
+            was_frozen, self._is_frozen = self._is_frozen, False
             self._changed.notify_all()
+            return was_frozen
 
     def _try_begin(self, request: _Request) -> int:
         with self._changed:

@@ -1,0 +1,217 @@
+"""Opening a volume, for as long as a process uses it."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ebsim.catalog.records import find_snapshot, find_volume, get_volume
+from ebsim.catalog.snapshot import SnapshotState
+from ebsim.catalog.volume import Volume
+from ebsim.durable_files import write_atomically
+from ebsim.engine.create_volume import volume_stands_alone
+from ebsim.engine.region import Region
+from ebsim.errors import Conflict, InvalidRequest
+from ebsim.ids import SnapshotId, VolumeId
+from ebsim.units import MIB
+from ebsim.volumes.access_log import AccessLog
+from ebsim.volumes.control import Answer, ControlServer
+from ebsim.volumes.hydration import Hydrator, read_order
+from ebsim.volumes.live_volume import LiveVolume
+from ebsim.volumes.origin import Origin
+from ebsim.volumes.overlay import Overlay
+from ebsim.volumes.volume_folder import VolumeFolder, current_boot
+
+
+def local_volume(region: Region, name: str) -> Volume:
+    """The volume of the id, or unique prefix, *name*, which has its bytes here.
+
+    Raises:
+        VolumeNotFound: there is none.
+        InvalidRequest: it is one that snapshots are taken of from elsewhere.
+    """
+    volume = region.metadata.read(lambda reader: get_volume(reader, region.account_id, name))
+    if not volume.is_local:
+        raise InvalidRequest(
+            f"{volume.volume_id} is a source that lies at {volume.location or 'a pipe'}, not a "
+            "volume to attach. Nothing was changed. Make one of its snapshots: "
+            "ebsim volume create --snapshot SNAP"
+        )
+    return volume
+
+
+def volume_folder(region: Region, volume_id: VolumeId) -> VolumeFolder:
+    """Where the volume's bytes are."""
+    return VolumeFolder(region.files, region.path / "volumes" / volume_id)
+
+
+@dataclass(slots=True)
+class OpenedVolume:
+    """A volume that this process has open.
+
+    Attributes:
+        facts: What the process says of itself: ``pid``, ``uris`` and so on.
+        asked_to_stop: Set when another process asks for the volume to be let go.
+    """
+
+    volume: Volume
+    folder: VolumeFolder
+    device: LiveVolume
+    hydrator: Hydrator | None
+    facts: dict[str, Any] = field(default_factory=dict)
+    asked_to_stop: threading.Event = field(default_factory=threading.Event)
+
+    def status(self) -> Answer:
+        """The figures of the volume as it is now."""
+        size = self.device.block_size
+        progress = self.hydrator.progress() if self.hydrator is not None else None
+        return {
+            **self.facts,
+            "size_bytes": self.device.size_bytes,
+            "present_bytes": min(self.device.present_count() * size, self.device.size_bytes),
+            "dirty_bytes": min(self.device.dirty_count() * size, self.device.size_bytes),
+            "stands_alone": self.device.origin is None,
+            "hydration": progress.state.value if progress is not None else "",
+            "hydration_percent": progress.percent if progress is not None else 0,
+            "loaded_bytes": progress.loaded_bytes if progress is not None else 0,
+            "seconds_left": progress.seconds_left if progress is not None else None,
+            "failure": progress.failure if progress is not None else "",
+        }
+
+    def publish(self, **facts: object) -> None:
+        """Let others read *facts* in the volume's folder, without asking."""
+        self.facts.update(facts)
+        write_atomically(self.folder.files, self.folder.serving, json.dumps(self.facts).encode())
+
+
+@contextmanager
+def open_volume(
+    region: Region,
+    volume_id: VolumeId,
+    purpose: str,
+    *,
+    hydrates: bool,
+    rate: int | None = None,
+) -> Iterator[OpenedVolume]:
+    """Have the volume open while the body runs; *purpose* says for what, to others.
+
+    With *hydrates* it loads in the background, at *rate* bytes a second at the most.
+
+    Raises:
+        Conflict: another process has it open.
+        MetadataCorrupt: its folder is damaged.
+    """
+    folder = volume_folder(region, volume_id)
+    with ExitStack() as stack:
+        lock = folder.take_lock()
+        if lock is None:
+            raise _in_use(folder)
+        stack.callback(region.files.close, lock)
+        volume = region.metadata.read(lambda reader: find_volume(reader, volume_id))
+        if volume is None:
+            raise Conflict(f"{volume_id} was removed meanwhile. Nothing was changed.")
+        # A session keeps a rebuild of the metadata from starting meanwhile.
+        stack.enter_context(region.session())
+        device = _open_device(region, folder)
+        stack.callback(device.close)
+        if device.origin is None and volume.origin is not None:
+            volume_stands_alone(region, volume_id)
+        hydrator = None
+        if hydrates and device.origin is not None:
+            hydrator = Hydrator(
+                device,
+                read_order(folder),
+                lambda: volume_stands_alone(region, volume_id),
+                rate=rate,
+            )
+        opened = OpenedVolume(volume, folder, device, hydrator)
+        control = ControlServer(folder, device, _operations(opened))
+        opened.publish(pid=os.getpid(), purpose=purpose)
+        stack.callback(folder.discard, folder.serving)
+        control.start()
+        stack.callback(control.stop)
+        if hydrator is not None:
+            hydrator.start()
+            stack.callback(hydrator.stop)
+        yield opened
+
+
+def _open_device(region: Region, folder: VolumeFolder) -> LiveVolume:
+    def is_completed(snapshot_id: str) -> bool:
+        snapshot = region.metadata.read(
+            lambda reader: find_snapshot(reader, SnapshotId(snapshot_id))
+        )
+        return snapshot is not None and snapshot.state is SnapshotState.COMPLETED
+
+    overlay = Overlay(folder, current_boot(), is_completed)
+    root = overlay.state.origin
+    origin = Origin(root, region.chunks) if root is not None else None
+    return LiveVolume(overlay, origin, AccessLog(folder))
+
+
+def _operations(opened: OpenedVolume) -> dict[str, Callable[[Answer], Answer]]:
+    """What other processes may ask beside freezing and cutting."""
+
+    def detach(message: Answer) -> Answer:
+        del message
+        opened.asked_to_stop.set()
+        return {}
+
+    def grow(message: Answer) -> Answer:
+        opened.device.grow(int(message["size_bytes"]))
+        return {}
+
+    def pause(message: Answer) -> Answer:
+        del message
+        _loading(opened).pause()
+        return {}
+
+    def resume(message: Answer) -> Answer:
+        del message
+        _loading(opened).resume()
+        return {}
+
+    def set_rate(message: Answer) -> Answer:
+        rate = message["mib_per_second"]
+        _loading(opened).set_rate(None if rate is None else int(rate) * MIB)
+        return {}
+
+    return {
+        "status": lambda message: opened.status() | {"asked": message["op"]},
+        "detach": detach,
+        "grow": grow,
+        "pause": pause,
+        "resume": resume,
+        "set_rate": set_rate,
+    }
+
+
+def _loading(opened: OpenedVolume) -> Hydrator:
+    if opened.hydrator is None:
+        raise Conflict(
+            f"{opened.volume.volume_id} loads nothing: all of it is here, or it is open for "
+            "something else. Nothing was changed."
+        )
+    return opened.hydrator
+
+
+def serving_facts(folder: VolumeFolder) -> dict[str, Any]:
+    """What the process that has the volume open has published; empty if there is none."""
+    try:
+        text = folder.serving.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    facts: dict[str, Any] = json.loads(text)
+    return facts
+
+
+def _in_use(folder: VolumeFolder) -> Conflict:
+    facts = serving_facts(folder)
+    who = f"process {facts['pid']} ({facts['purpose']})" if facts else "another process"
+    return Conflict(
+        f"{folder.path.name} is in use by {who}. Nothing was changed. "
+        f"End that first: ebsim volume detach {folder.path.name}"
+    )
