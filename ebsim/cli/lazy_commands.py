@@ -36,7 +36,7 @@ COMMANDS = {
         "ebsim.cli.snapshot", "snapshot", "Take, list, compare, verify and delete snapshots."
     ),
     "store": LazyCommand("ebsim.cli.store", "store", "Measure, check, repair and compact."),
-    "volume": LazyCommand("ebsim.cli.volume", "volume", "See which disks have snapshots."),
+    "volume": LazyCommand("ebsim.cli.volume", "volume", "Make, attach and list volumes."),
 }
 
 

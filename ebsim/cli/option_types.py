@@ -45,6 +45,26 @@ class SizeType(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+class RangeType(click.ParamType[tuple[int, int]]):
+    """``START-STOP`` in bytes, or with K, M, G or T; the end is not in it."""
+
+    name = "START-STOP"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        first, dash, last = str(value).partition("-")
+        try:
+            start, stop = (parse_size(first or "0"), parse_size(last)) if dash else (0, 0)
+        except InvalidRequest as error:
+            self.fail(str(error), param, ctx)
+        if start < stop:
+            return start, stop
+        return self.fail(f"'{value}' is not a range. Write START-STOP, such as 0-64M.", param, ctx)
+
+
 class FilterType(click.ParamType[Filter]):
     """``Name=...,Values=a,b`` as the AWS CLI writes it.
 

@@ -21,6 +21,11 @@ SNAPSHOT_COMMANDS = {
     "rm": LazyCommand(
         "ebsim.cli.deleted_snapshots", "rm", "Delete snapshots and say what that freed."
     ),
+    "serve": LazyCommand(
+        "ebsim.cli.served_snapshots",
+        "serve",
+        "Serve the snapshot SNAP over NBD, read-only, until interrupted; print its URI first.",
+    ),
     "show": LazyCommand(
         "ebsim.cli.listed_snapshots", "show", "Show everything about the snapshot SNAP."
     ),

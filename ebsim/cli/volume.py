@@ -1,31 +1,42 @@
-"""``ebsim volume``: the disks that snapshots were taken of."""
+"""``ebsim volume``: disks made from snapshots, and those that snapshots were taken of."""
 
 import click
 
-from ebsim.cli.amazon_shapes import VOLUME_COLUMNS, volume_document, volume_row
-from ebsim.cli.opened_region import opened_region
-from ebsim.cli.output import print_json, print_table
-from ebsim.cli.settings import Settings
-from ebsim.engine.list_snapshots import list_volumes
+from ebsim.cli.lazy_commands import LazyCommand, LazyGroup
+
+VOLUME_COMMANDS = {
+    "attach": LazyCommand(
+        "ebsim.cli.attached_volumes",
+        "attach",
+        "Serve the volume VOL over NBD until it is detached; print its URI first.",
+    ),
+    "create": LazyCommand(
+        "ebsim.cli.made_volumes",
+        "create",
+        "Make a volume from a snapshot, usable at once, or an empty one.",
+    ),
+    "detach": LazyCommand(
+        "ebsim.cli.attached_volumes",
+        "detach",
+        "Ask the process that serves VOL to finish what it is at, flush, and end.",
+    ),
+    "initialize": LazyCommand(
+        "ebsim.cli.attached_volumes", "initialize", "Load what is not here yet of the volume VOL."
+    ),
+    "ls": LazyCommand(
+        "ebsim.cli.listed_volumes", "ls", "List volumes: sources, and those made here."
+    ),
+    "pause": LazyCommand(
+        "ebsim.cli.attached_volumes",
+        "pause",
+        "Load nothing more in the background; what is read still comes.",
+    ),
+    "resume": LazyCommand(
+        "ebsim.cli.attached_volumes", "resume", "Go on loading in the background."
+    ),
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, places=VOLUME_COMMANDS)
 def volume() -> None:
-    """See which disks have snapshots."""
-
-
-@volume.command()
-@click.pass_obj
-def ls(settings: Settings) -> None:
-    """List source volumes and where they come from.
-
-    \b
-    Example:
-        ebsim volume ls
-    """
-    with opened_region(settings) as region:
-        volumes = list_volumes(region)
-    if settings.wants_json:
-        print_json({"Volumes": [volume_document(volume) for volume in volumes]})
-    else:
-        print_table(VOLUME_COLUMNS, [volume_row(volume) for volume in volumes])
+    """Make, attach and list volumes."""

@@ -10,7 +10,7 @@ from ebsim.chunkstore.rows import Holder, decode_hold, encode_hold, hold_prefix
 from ebsim.chunkstore.sessions import Session
 from ebsim.engine.region import Region
 from ebsim.errors import ChunkMissing, StorageUnavailable
-from ebsim.ids import Digest, SnapshotId
+from ebsim.ids import Digest, SnapshotId, VolumeId
 from ebsim.metadata.transactions import Table, Transaction
 
 # Above every level that a tree can have: the hold on a whole map.
@@ -21,6 +21,11 @@ _HOLDS_PER_STEP = 1024
 def root_holder(snapshot_id: SnapshotId) -> Holder:
     """A completed snapshot's hold on its root."""
     return Holder(snapshot_id, _WHOLE_MAP_LEVEL, 0)
+
+
+def volume_holder(volume_id: VolumeId) -> Holder:
+    """A volume's hold on the block map that it was made from."""
+    return Holder(volume_id, _WHOLE_MAP_LEVEL, 0)
 
 
 def reader_of(session_id: str) -> str:

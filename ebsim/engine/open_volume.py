@@ -4,8 +4,9 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from time import monotonic, sleep
 from typing import Any
 
 from ebsim.catalog.records import find_snapshot, find_volume, get_volume
@@ -18,12 +19,14 @@ from ebsim.errors import Conflict, InvalidRequest
 from ebsim.ids import SnapshotId, VolumeId
 from ebsim.units import MIB
 from ebsim.volumes.access_log import AccessLog
-from ebsim.volumes.control import Answer, ControlServer
+from ebsim.volumes.control import Answer, ControlClient, ControlServer, NotServed
 from ebsim.volumes.hydration import Hydrator, read_order
 from ebsim.volumes.live_volume import LiveVolume
 from ebsim.volumes.origin import Origin
 from ebsim.volumes.overlay import Overlay
 from ebsim.volumes.volume_folder import VolumeFolder, current_boot
+
+_LET_GO_SECONDS = 30.0
 
 
 def local_volume(region: Region, name: str) -> Volume:
@@ -196,6 +199,23 @@ def _loading(opened: OpenedVolume) -> Hydrator:
             "something else. Nothing was changed."
         )
     return opened.hydrator
+
+
+def let_initializer_go(folder: VolumeFolder) -> None:
+    """If a process has the volume open only to load it, let that end, and wait until it has.
+
+    Raises:
+        Conflict: it does not end.
+    """
+    if serving_facts(folder).get("purpose") != "initialize":
+        return
+    with suppress(NotServed), ControlClient(folder) as client:
+        client.ask("detach")
+    deadline = monotonic() + _LET_GO_SECONDS
+    while folder.is_open():
+        if monotonic() > deadline:
+            raise _in_use(folder)
+        sleep(0.02)
 
 
 def serving_facts(folder: VolumeFolder) -> dict[str, Any]:

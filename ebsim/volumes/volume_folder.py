@@ -105,14 +105,15 @@ class VolumeFolder:
         names = self.files.file_names(self.path)
         return sorted(n[len(_CUT_PREFIX) :] for n in names if n.startswith(_CUT_PREFIX))
 
-    def create(self, state: VolumeState) -> None:
-        """Make the folder and an empty volume in it, durably.  Cost: the same for any size.
-
-        Raises:
-            FileExistsError: of the state, never: the folder is new, or was left by a crash.
-        """
+    def begin(self) -> int:
+        """Make the folder, and return its lock's descriptor: it is in use from the start."""
         self.files.make_directories(self.path)
-        self.files.close(self.files.open_or_create(self.lock))
+        descriptor = self.files.open_or_create(self.lock)
+        self.files.lock(descriptor, wait=False)
+        return descriptor
+
+    def create(self, state: VolumeState) -> None:
+        """Make an empty volume in the folder, durably.  Cost: the same for any size."""
         data = SparseFile(self.files, self.data, state.size_bytes, create=True)
         try:
             data.sync()

@@ -1,0 +1,275 @@
+"""``volume attach``, ``detach``, ``initialize``, ``pause``, ``resume``."""
+
+import time
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import click
+
+from ebsim.attach.nbd_server import Export, NbdServer
+from ebsim.cli.messages import say
+from ebsim.cli.opened_region import opened_region
+from ebsim.cli.output import print_json
+from ebsim.cli.serving import (
+    Address,
+    Places,
+    check_places,
+    listening_options,
+    runtime_path,
+    start_in_background,
+    until_asked_to_end,
+)
+from ebsim.cli.settings import Settings
+from ebsim.engine.open_volume import (
+    OpenedVolume,
+    let_initializer_go,
+    local_volume,
+    open_volume,
+    volume_folder,
+)
+from ebsim.errors import Conflict
+from ebsim.units import MIB, format_size
+from ebsim.volumes.control import ControlClient, NotServed
+from ebsim.volumes.volume_folder import VolumeFolder
+
+INITIALIZE = "initialize"
+_LET_GO_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+
+rate_option = click.option(
+    "--initialization-rate",
+    "rate",
+    type=click.IntRange(min=1),
+    metavar="MIB_PER_S",
+    help="Load no more than this in the background.  [default: as fast as it goes]",
+)
+
+
+@click.command()
+@click.argument("name", metavar="VOL")
+@listening_options
+@rate_option
+@click.pass_obj
+def attach(
+    settings: Settings,
+    *,
+    name: str,
+    socket: Path | None,
+    listen: Address | None,
+    tls_folder: Path | None,
+    detach_process: bool,
+    rate: int | None,
+) -> None:
+    """Serve the volume VOL over NBD until it is detached; print its URI first.
+
+    Blocks that are not here yet come from the store when they are read, and in the
+    background, so the disk can be used at once.
+
+    \b
+    Examples:
+        ebsim volume attach vol-0a1b2c3d4e5f60718
+        ebsim volume attach vol-0a1b --listen 127.0.0.1:10809 --initialization-rate 100
+    """
+    places = Places(socket, listen, tls_folder)
+    check_places(places)
+    if detach_process:
+        with opened_region(settings) as region:
+            volume_id = local_volume(region, name).volume_id
+        arguments = ["volume", "attach", volume_id, *places.arguments]
+        if rate is not None:
+            arguments += ["--initialization-rate", str(rate)]
+        click.echo(start_in_background(settings, arguments, volume_id))
+        return
+    with opened_region(settings) as region:
+        volume = local_volume(region, name)
+        folder = volume_folder(region, volume.volume_id)
+        let_initializer_go(folder)
+        bytes_per_second = rate * MIB if rate else None
+        with (
+            open_volume(
+                region, volume.volume_id, "attach", hydrates=True, rate=bytes_per_second
+            ) as opened,
+            until_asked_to_end(opened.asked_to_stop) as ended,
+        ):
+            _serve(opened, places, ended)
+
+
+def _serve(opened: OpenedVolume, places: Places, ended: Event) -> None:
+    volume_id = opened.volume.volume_id
+    description = f"made from {opened.volume.snapshot_id}" if opened.volume.snapshot_id else ""
+    export = Export(volume_id, description, opened.device, False, opened.device.block_size)
+    server = NbdServer(
+        lambda: [export], tls=places.tls(), must_use_tls=places.tls_folder is not None
+    )
+    try:
+        places.listen_with(server, default=runtime_path(f"{volume_id}.sock"))
+        uris = server.uris(volume_id)
+        server.start()
+        opened.publish(uris=uris)
+        click.echo(uris[0])
+        ended.wait()
+    finally:
+        server.stop()
+
+
+@click.command()
+@click.argument("name", metavar="VOL")
+@click.pass_obj
+def detach(settings: Settings, *, name: str) -> None:
+    """Ask the process that serves VOL to finish what it is at, flush, and end.
+
+    \b
+    Example:
+        ebsim volume detach vol-0a1b2c3d4e5f60718
+    """
+    with opened_region(settings) as region:
+        volume = local_volume(region, name)
+        folder = volume_folder(region, volume.volume_id)
+        try:
+            with ControlClient(folder) as client:
+                client.ask("detach")
+        except NotServed as error:
+            raise Conflict(
+                f"{volume.volume_id} is not attached: it is 'available'. Nothing was changed."
+            ) from error
+        _wait_until_free(folder)
+
+
+def _wait_until_free(folder: VolumeFolder) -> None:
+    deadline = time.monotonic() + _LET_GO_SECONDS
+    while folder.is_open():
+        if time.monotonic() > deadline:
+            raise Conflict(
+                f"{folder.path.name} is still being flushed by the process that serves it. "
+                "It lets go when that is done. See 'ebsim volume status'."
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+@click.command()
+@click.argument("name", metavar="VOL")
+@click.option("--wait", "waits", is_flag=True, help="Return when all of it is here.")
+@rate_option
+@click.pass_obj
+def initialize(settings: Settings, *, name: str, waits: bool, rate: int | None) -> None:
+    """Load what is not here yet of the volume VOL.
+
+    A volume that is attached is loaded by the process that serves it; another one by a
+    process of its own, which lets go when somebody attaches the volume.
+
+    \b
+    Example:
+        ebsim volume initialize vol-0a1b2c3d4e5f60718 --wait
+    """
+    with opened_region(settings) as region:
+        volume = local_volume(region, name)
+        folder = volume_folder(region, volume.volume_id)
+        if _ask_to_load(folder, rate):
+            if waits:
+                _wait_until_loaded(settings, folder)
+            return
+        if not waits:
+            arguments = ["volume", "initialize", volume.volume_id, "--wait"]
+            if rate is not None:
+                arguments += ["--initialization-rate", str(rate)]
+            start_in_background(settings, arguments, f"{volume.volume_id}-load")
+            return
+        bytes_per_second = rate * MIB if rate else None
+        with (
+            open_volume(
+                region, volume.volume_id, INITIALIZE, hydrates=True, rate=bytes_per_second
+            ) as opened,
+            until_asked_to_end(opened.asked_to_stop) as ended,
+        ):
+            click.echo(volume.volume_id)
+            _watch(settings, opened, ended)
+
+
+def _ask_to_load(folder: VolumeFolder, rate: int | None) -> bool:
+    """Whether a process that has the volume open was asked to go on loading it."""
+    try:
+        with ControlClient(folder) as client:
+            if client.status()["stands_alone"]:
+                return True
+            client.ask("set_rate", mib_per_second=rate)
+            client.ask("resume")
+    except NotServed:
+        return False
+    return True
+
+
+def _wait_until_loaded(settings: Settings, folder: VolumeFolder) -> None:
+    """Follow the loading that another process does."""
+    while True:
+        try:
+            with ControlClient(folder) as client:
+                status: dict[str, Any] = client.status()
+        except NotServed as error:
+            raise Conflict(
+                f"{folder.path.name} was detached before all of it was here. It loads on when "
+                "it is attached, or initialized, again."
+            ) from error
+        if status["stands_alone"]:
+            return
+        if status["failure"] and not settings.is_quiet:
+            say(f"ebsim: warning: {status['failure']}")
+        time.sleep(_POLL_SECONDS * 5)
+
+
+def _watch(settings: Settings, opened: OpenedVolume, ended: Event) -> None:
+    """Show how loading goes on here, until it is done or ended."""
+    hydrator = opened.hydrator
+    if hydrator is None:
+        return
+    loaded = 0
+    with settings.watching() as progress:
+        left = opened.volume.origin_block_count * opened.device.block_size
+        progress.begin("initialize", left)
+        while not ended.is_set() and not hydrator.wait(_POLL_SECONDS):
+            now = hydrator.progress().loaded_bytes
+            progress.advance(now - loaded)
+            loaded = now
+        progress.end()
+    state = hydrator.progress()
+    if opened.device.origin is not None:
+        why = state.failure or "somebody else wants the volume."
+        raise Conflict(f"{opened.volume.volume_id} is not loaded: {why} What came stays here.")
+    if not settings.is_quiet:
+        say(f"{opened.volume.volume_id}: {format_size(state.loaded_bytes)} loaded")
+
+
+@click.command()
+@click.argument("name", metavar="VOL")
+@click.pass_obj
+def pause(settings: Settings, *, name: str) -> None:
+    """Load nothing more in the background; what is read still comes.
+
+    \b
+    Example:
+        ebsim volume pause vol-0a1b2c3d4e5f60718
+    """
+    _ask(settings, name, "pause")
+
+
+@click.command()
+@click.argument("name", metavar="VOL")
+@click.pass_obj
+def resume(settings: Settings, *, name: str) -> None:
+    """Go on loading in the background.
+
+    \b
+    Example:
+        ebsim volume resume vol-0a1b2c3d4e5f60718
+    """
+    _ask(settings, name, "resume")
+
+
+def _ask(settings: Settings, name: str, operation: str) -> None:
+    with opened_region(settings) as region:
+        volume = local_volume(region, name)
+        with ControlClient(volume_folder(region, volume.volume_id)) as client:
+            client.ask(operation)
+            status = client.status()
+        if settings.wants_json:
+            print_json({"VolumeId": volume.volume_id, "Hydration": status["hydration"]})

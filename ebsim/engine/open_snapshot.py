@@ -1,0 +1,44 @@
+"""Opening a snapshot to read it like a disk."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ebsim.catalog.records import get_snapshot
+from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.engine.holds import reading
+from ebsim.engine.region import Region
+from ebsim.errors import Conflict
+from ebsim.volumes.origin import Origin
+from ebsim.volumes.snapshot_device import SnapshotDevice
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSnapshot:
+    """A snapshot and its disk."""
+
+    snapshot: Snapshot
+    device: SnapshotDevice
+
+    @property
+    def block_size(self) -> int:
+        return self.snapshot.block_size
+
+
+@contextmanager
+def open_snapshot(region: Region, name: str) -> Iterator[OpenedSnapshot]:
+    """Have the snapshot open while the body runs, whoever deletes it meanwhile.
+
+    Raises:
+        SnapshotNotFound, InvalidRequest: there is none of this id or unique prefix.
+        Conflict: it is not completed.
+    """
+    snapshot = region.metadata.read(lambda reader: get_snapshot(reader, region.account_id, name))
+    if snapshot.state is not SnapshotState.COMPLETED or snapshot.root is None:
+        raise Conflict(
+            f"{snapshot.snapshot_id} is {snapshot.state}, not completed, and cannot be read."
+        )
+    with reading(region, snapshot.root):
+        origin = Origin(snapshot.root, region.chunks)
+        device = SnapshotDevice(origin, snapshot.size_bytes, snapshot.block_size)
+        yield OpenedSnapshot(snapshot, device)
