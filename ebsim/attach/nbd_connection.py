@@ -57,7 +57,6 @@ class Connection:
             self._stream.set_deadline(None)
             if agreed is not None:
                 agreement, first = agreed
-                self.export_name = agreement.offer.name
                 export = self._offered[agreement.offer.name]
                 work = DeviceRequests(export, agreement.contexts, self._log)
                 transmission = Transmission(
@@ -84,7 +83,11 @@ class Connection:
         self._stream.send([handshake.greeting])
         buffer = memoryview(bytearray(4096))
         while count := self._stream.receive_into(buffer):
-            for event in handshake.receive(bytes(buffer[:count])):
+            events = handshake.receive(bytes(buffer[:count]))
+            if events and isinstance(events[-1], Agreement):
+                # Before the client is told: from then on it counts among the export's users.
+                self.export_name = events[-1].offer.name
+            for event in events:
                 if isinstance(event, SendBytes):
                     self._stream.send([event.data])
                 elif isinstance(event, StartTls):

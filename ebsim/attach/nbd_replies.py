@@ -80,7 +80,8 @@ class ReplySender:
         self._lock = threading.Lock()
         self._waiting: deque[Reply] = deque()
         self._is_sending = False
-        self._is_broken = False
+        self.is_broken = False
+        """Whether the client is gone; what is given then is dropped."""
         self._left_over: SimpleQueue[list[Buffer] | None] = SimpleQueue()
         self._under_way: list[Reply] = []
         self._thread: threading.Thread | None = None
@@ -143,7 +144,7 @@ class ReplySender:
             self._finish()
 
     def _send(self, parts: list[Buffer]) -> None:
-        if self._is_broken:
+        if self.is_broken:
             return
         try:
             self._stream.send(parts)
@@ -151,7 +152,7 @@ class ReplySender:
             self._break()
 
     def _try(self, parts: list[Buffer]) -> list[Buffer]:
-        if self._is_broken:
+        if self.is_broken:
             return []
         try:
             return self._stream.try_send(parts)
@@ -161,7 +162,7 @@ class ReplySender:
 
     def _break(self) -> None:
         """The client is gone: the connection's thread, which may wait for it, is told."""
-        self._is_broken = True
+        self.is_broken = True
         self._stream.break_off()
 
     def _leave_to_thread(self, rest: list[Buffer]) -> None:

@@ -95,6 +95,8 @@ class Transmission:
         while True:
             for request in self._parser.requests(window[:filled]):
                 self._answer(request)
+                if self._sender.is_broken:
+                    return  # nobody would see the answers to the others
             if self._gathered:
                 self._send_gathered()
             if self._has_left or self._is_stopping.is_set():
