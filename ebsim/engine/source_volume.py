@@ -42,6 +42,16 @@ def source_path(region: Region, source_name: str) -> tuple[str, Volume | None]:
     return source_name, None
 
 
+def is_local_volume(region: Region, source_name: str) -> bool:
+    """Whether *source_name* is the id of a volume whose bytes are in the region."""
+    if not is_id_prefix(source_name, "vol") or Path(source_name).exists():
+        return False
+    volume = region.metadata.read(
+        lambda reader: get_volume(reader, region.account_id, source_name)
+    )
+    return volume.is_local
+
+
 def refuse_store_as_source(location: str) -> None:
     """Refuse to snapshot a file of a store: it would grow while it is read."""
     home = home_of(Path(location).parent)
