@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from ebsim.nbd import wire
 from ebsim.sources import nbd_protocol as nbd
 from ebsim.sources.nbd_protocol import NbdRefusal, NbdViolation, StatusRange
 from ebsim.sources.source import Extent
@@ -23,20 +24,23 @@ class NbdClient:
     Args:
         sock: A connected stream socket, in blocking mode.
         timeout_seconds: How long the server may stay silent.
+        export_name: What to read; empty is the server's default export.
 
     Raises:
         NbdViolation: the server breaks the protocol, closes, or stays silent.
         NbdRefusal: the server lacks the export, structured replies or block status.
     """
 
-    def __init__(self, sock: socket.socket, *, timeout_seconds: float = 60) -> None:
+    def __init__(
+        self, sock: socket.socket, *, timeout_seconds: float = 60, export_name: bytes = b""
+    ) -> None:
         # The kernel's own time-out costs nothing; Python's adds a poll to every call.
         timeout = struct.pack("@ll", int(timeout_seconds), int(timeout_seconds % 1 * 1_000_000))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
         self._sock = sock
         self._cookie = 0
-        self._size_bytes, self._context_id = self._negotiate()
+        self._size_bytes, self._context_id = self._negotiate(export_name)
 
     @property
     def size_bytes(self) -> int:
@@ -51,10 +55,10 @@ class NbdClient:
         """What the ranges from *start* on are, up to where the server's one answer ends."""
         assert start < self._size_bytes, "nothing lies past the export's end"
         asked = Extent(start, min(self._size_bytes, start + nbd.STATUS_BYTES_MAX))
-        cookie = self._request(nbd.COMMAND_BLOCK_STATUS, asked.start, asked.stop - asked.start)
+        cookie = self._request(wire.COMMAND_BLOCK_STATUS, asked.start, asked.stop - asked.start)
         payload: bytes | None = None
         for header in self._chunks(cookie):
-            if header.kind != nbd.CHUNK_BLOCK_STATUS or payload is not None:
+            if header.kind != wire.CHUNK_BLOCK_STATUS or payload is not None:
                 raise NbdViolation(f"a chunk of kind {header.kind} answers a block status")
             if header.payload_bytes > nbd.STATUS_PAYLOAD_BYTES_MAX:
                 raise NbdViolation(f"a block status announces {header.payload_bytes} bytes")
@@ -66,23 +70,23 @@ class NbdClient:
     def close(self) -> None:
         """Take leave of the server, if it still listens, and close the socket."""
         try:
-            self._request(nbd.COMMAND_DISCONNECT, 0, 0)
+            self._request(wire.COMMAND_DISCONNECT, 0, 0)
         except NbdViolation:
             pass  # it is gone already, which is what was wanted
         finally:
             self._sock.close()
 
-    def _negotiate(self) -> tuple[int, int]:
-        greeting = self._receive(nbd.GREETING.size)
+    def _negotiate(self, export_name: bytes) -> tuple[int, int]:
+        greeting = self._receive(wire.GREETING.size)
         self._send(nbd.answer_greeting(greeting))
-        self._ask(nbd.OPTION_STRUCTURED_REPLY, nbd.encode_option(nbd.OPTION_STRUCTURED_REPLY))
-        contexts = self._ask(nbd.OPTION_SET_META_CONTEXT, nbd.encode_set_base_allocation(b"")).get(
-            nbd.REPLY_META_CONTEXT, []
-        )
+        self._ask(wire.OPTION_STRUCTURED_REPLY, nbd.encode_option(wire.OPTION_STRUCTURED_REPLY))
+        contexts = self._ask(
+            wire.OPTION_SET_META_CONTEXT, nbd.encode_set_base_allocation(export_name)
+        ).get(wire.REPLY_META_CONTEXT, [])
         if len(contexts) != 1:
             raise NbdRefusal("the server does not tell where data is (base:allocation)")
         context_id = nbd.decode_meta_context(contexts[0])
-        infos = self._ask(nbd.OPTION_GO, nbd.encode_go(b"")).get(nbd.REPLY_INFO, [])
+        infos = self._ask(wire.OPTION_GO, nbd.encode_go(export_name)).get(wire.REPLY_INFO, [])
         exports = [export for info in infos if (export := nbd.decode_export_info(info))]
         if len(exports) != 1:
             raise NbdViolation(f"the server describes its export {len(exports)} times")
@@ -93,27 +97,27 @@ class NbdClient:
         self._send(message)
         replies: dict[int, list[bytes]] = {}
         for _ in range(_CHUNKS_MAX):
-            header = self._receive(nbd.OPTION_REPLY.size)
+            header = self._receive(wire.OPTION_REPLY.size)
             reply = nbd.decode_option_reply(header, option)
             payload = self._receive(reply.payload_bytes)
             nbd.check_option_reply(reply, payload)
-            if reply.kind == nbd.REPLY_ACK:
+            if reply.kind == wire.REPLY_ACK:
                 return replies
             replies.setdefault(reply.kind, []).append(payload)
         raise NbdViolation(f"the answer to option {option} never ends")
 
     def _read_once(self, buffer: memoryview, offset_bytes: int) -> None:
         cookie = self._request(
-            nbd.COMMAND_READ, offset_bytes, len(buffer), flags=nbd.FLAG_DO_NOT_FRAGMENT
+            wire.COMMAND_READ, offset_bytes, len(buffer), flags=wire.FLAG_DO_NOT_FRAGMENT
         )
         is_filled = False
         for header in self._chunks(cookie):
             if is_filled:
                 raise NbdViolation("an unfragmented read is answered in pieces")
-            if header.kind == nbd.CHUNK_OFFSET_DATA:
-                expected = nbd.OFFSET.size + len(buffer)
-            elif header.kind == nbd.CHUNK_OFFSET_HOLE:
-                expected = nbd.HOLE.size
+            if header.kind == wire.CHUNK_OFFSET_DATA:
+                expected = wire.OFFSET.size + len(buffer)
+            elif header.kind == wire.CHUNK_OFFSET_HOLE:
+                expected = wire.HOLE.size
             else:
                 raise NbdViolation(f"a chunk of kind {header.kind} answers a read")
             if header.payload_bytes != expected:
@@ -129,12 +133,12 @@ class NbdClient:
     def _receive_content(
         self, header: nbd.ChunkHeader, buffer: memoryview, offset_bytes: int
     ) -> None:
-        if header.kind == nbd.CHUNK_OFFSET_DATA:
-            (start,) = nbd.OFFSET.unpack(self._receive(nbd.OFFSET.size))
+        if header.kind == wire.CHUNK_OFFSET_DATA:
+            (start,) = wire.OFFSET.unpack(self._receive(wire.OFFSET.size))
             self._receive_into(buffer)
             size_bytes = len(buffer)
         else:
-            start, size_bytes = nbd.HOLE.unpack(self._receive(nbd.HOLE.size))
+            start, size_bytes = wire.HOLE.unpack(self._receive(wire.HOLE.size))
             buffer[:] = bytes(len(buffer))
         if start != offset_bytes or size_bytes != len(buffer):
             raise NbdViolation(
@@ -153,12 +157,12 @@ class NbdClient:
             start = self._receive(16)
             if nbd.is_simple_reply(start):
                 raise nbd.decode_simple_error(start, cookie)
-            header = nbd.decode_chunk(start + self._receive(nbd.CHUNK.size - 16), cookie)
-            if header.kind & nbd.CHUNK_ERROR_BIT:
-                if header.payload_bytes > nbd.ERROR_BYTES_MAX:
+            header = nbd.decode_chunk(start + self._receive(wire.CHUNK.size - 16), cookie)
+            if header.kind & wire.CHUNK_ERROR_BIT:
+                if header.payload_bytes > wire.ERROR_BYTES_MAX:
                     raise NbdViolation(f"an error announces {header.payload_bytes} bytes")
                 error = error or nbd.decode_error(self._receive(header.payload_bytes))
-            elif header.kind != nbd.CHUNK_NONE:
+            elif header.kind != wire.CHUNK_NONE:
                 yield header
             if header.is_last:
                 if error is not None:

@@ -1,16 +1,7 @@
 """The Network Block Device protocol, as far as a reading client speaks it.
 
 Fixed newstyle negotiation, structured replies, and block status in the
-``base:allocation`` context.  All numbers are big-endian.
-
-    request (28 bytes)                       structured reply chunk (20 bytes)
-    0   4  magic   25609513                  0   4  magic   668e33ef
-    4   2  flags                             4   2  flags   bit 0: last chunk of the reply
-    6   2  type    0 read, 2 disconnect,     6   2  type    bit 15: an error
-           7 block status                    8   8  cookie  the request's
-    8   8  cookie                            16  4  length of the payload
-    16  8  offset
-    24  4  length
+``base:allocation`` context.  The layouts and numbers are those of ``ebsim.nbd.wire``.
 
 A server may be wrong or hostile: every field that it sends is checked, and what does not
 fit raises :class:`NbdViolation`, after which the connection is of no more use.
@@ -27,60 +18,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ebsim.errors import SourceUnusable
+from ebsim.nbd import wire
 from ebsim.sources.source import Extent
-
-GREETING = struct.Struct(">8s8sH")
-OPTION_REPLY = struct.Struct(">QIII")
-EXPORT_INFO = struct.Struct(">HQH")
-CHUNK = struct.Struct(">IHHQI")
-OFFSET = struct.Struct(">Q")
-HOLE = struct.Struct(">QI")
-
-OPTION_GO = 7
-OPTION_STRUCTURED_REPLY = 8
-OPTION_SET_META_CONTEXT = 10
-
-REPLY_ACK = 1
-REPLY_INFO = 3
-REPLY_META_CONTEXT = 4
-_REPLY_ERROR_BIT = 1 << 31
-
-INFO_EXPORT = 0
-
-COMMAND_READ = 0
-COMMAND_DISCONNECT = 2
-COMMAND_BLOCK_STATUS = 7
-FLAG_DO_NOT_FRAGMENT = 1 << 2
-
-CHUNK_NONE = 0
-CHUNK_OFFSET_DATA = 1
-CHUNK_OFFSET_HOLE = 2
-CHUNK_BLOCK_STATUS = 5
-CHUNK_ERROR_BIT = 1 << 15
-_CHUNK_MAGIC = 0x668E33EF
-_SIMPLE_REPLY_MAGIC = 0x67446698
-
-BASE_ALLOCATION = b"base:allocation"
-
-_NBD_MAGIC = b"NBDMAGIC"
-_OPTION_MAGIC = b"IHAVEOPT"
-_OPTION_REPLY_MAGIC = 0x3E889045565A9
-_REQUEST_MAGIC = 0x25609513
-_HANDSHAKE_FIXED_NEWSTYLE = 1 << 0
-_HANDSHAKE_NO_ZEROES = 1 << 1
-_TRANSMISSION_HAS_FLAGS = 1 << 0
-_TRANSMISSION_SEND_DF = 1 << 7
-_STATE_ZERO = 1 << 1
-_REQUEST = struct.Struct(">IHHQQI")
-_OPTION = struct.Struct(">8sII")
-_SIMPLE_REPLY = struct.Struct(">IIQ")
-_DESCRIPTOR = struct.Struct(">II")
 
 # Every server takes 32 MiB ("Block sizes"), but qemu-nbd answers at half the speed from 1 MiB
 # on, where its every answer is in memory that is new to it.
 READ_BYTES_MAX = 512 << 10
-# An error's message is at most 65535 bytes, with 14 bytes of numbers about it.
-ERROR_BYTES_MAX = (64 << 10) + 13
 # qemu-nbd describes at most 1 MiB of ranges in one reply.
 STATUS_PAYLOAD_BYTES_MAX = 4 + (1 << 20)
 # A length is 32 bits; a power of two keeps requests aligned.
@@ -128,34 +71,34 @@ class OptionReply(NamedTuple):
 
 def answer_greeting(greeting: bytes) -> bytes:
     """The client's flags, for the server's first 18 bytes (section "Newstyle negotiation")."""
-    magic, style, flags = GREETING.unpack(greeting)
-    if magic != _NBD_MAGIC or style != _OPTION_MAGIC:
+    magic, style, flags = wire.GREETING.unpack(greeting)
+    if magic != wire.GREETING_MAGIC or style != wire.OPTION_MAGIC:
         raise NbdViolation(f"the server greets with {greeting[:16]!r}, which is not newstyle NBD")
-    if not flags & _HANDSHAKE_FIXED_NEWSTYLE:
+    if not flags & wire.HANDSHAKE_FIXED_NEWSTYLE:
         raise NbdViolation("the server does not offer fixed newstyle negotiation")
     # "A client MUST NOT set a flag that the server did not."
-    return struct.pack(">I", flags & (_HANDSHAKE_FIXED_NEWSTYLE | _HANDSHAKE_NO_ZEROES))
+    return struct.pack(">I", flags & (wire.HANDSHAKE_FIXED_NEWSTYLE | wire.HANDSHAKE_NO_ZEROES))
 
 
 def encode_option(option: int, payload: bytes = b"") -> bytes:
-    return _OPTION.pack(_OPTION_MAGIC, option, len(payload)) + payload
+    return wire.OPTION.pack(wire.OPTION_MAGIC, option, len(payload)) + payload
 
 
 def encode_go(export_name: bytes) -> bytes:
     """NBD_OPT_GO, asking for no information beyond what the server must give."""
-    return encode_option(OPTION_GO, _text(export_name) + struct.pack(">H", 0))
+    return encode_option(wire.OPTION_GO, wire.encode_string(export_name) + struct.pack(">H", 0))
 
 
 def encode_set_base_allocation(export_name: bytes) -> bytes:
     """NBD_OPT_SET_META_CONTEXT with ``base:allocation`` alone."""
-    query = struct.pack(">I", 1) + _text(BASE_ALLOCATION)
-    return encode_option(OPTION_SET_META_CONTEXT, _text(export_name) + query)
+    query = struct.pack(">I", 1) + wire.encode_string(wire.BASE_ALLOCATION)
+    return encode_option(wire.OPTION_SET_META_CONTEXT, wire.encode_string(export_name) + query)
 
 
 def decode_option_reply(header: bytes, option: int) -> OptionReply:
     """Check the 20 bytes before an option reply's payload (section "Fixed newstyle")."""
-    magic, answered, kind, payload_bytes = OPTION_REPLY.unpack(header)
-    if magic != _OPTION_REPLY_MAGIC:
+    magic, answered, kind, payload_bytes = wire.OPTION_REPLY.unpack(header)
+    if magic != wire.OPTION_REPLY_MAGIC:
         raise NbdViolation(f"an option reply has the magic {magic:x}")
     if answered != option:
         raise NbdViolation(f"option {option} was asked and option {answered} answered")
@@ -169,12 +112,12 @@ def check_option_reply(reply: OptionReply, payload: bytes) -> None:
 
     Section "Option reply types".
     """
-    if reply.kind & _REPLY_ERROR_BIT:
+    if reply.kind & wire.REPLY_ERROR_BIT:
         raise NbdRefusal(
-            f"the server refuses the negotiation (error {reply.kind & ~_REPLY_ERROR_BIT}): "
+            f"the server refuses the negotiation (error {reply.kind & ~wire.REPLY_ERROR_BIT}): "
             f"{payload.decode(errors='replace')}"
         )
-    if reply.kind == REPLY_ACK and payload:
+    if reply.kind == wire.REPLY_ACK and payload:
         raise NbdViolation("an acknowledgement carries data")
 
 
@@ -182,24 +125,24 @@ def decode_export_info(payload: bytes) -> Export | None:
     """The export in an NBD_REP_INFO, ``None`` for information of another kind."""
     if len(payload) < 2:
         raise NbdViolation("an information reply is shorter than its type")
-    if int.from_bytes(payload[:2], "big") != INFO_EXPORT:
+    if int.from_bytes(payload[:2], "big") != wire.INFO_EXPORT:
         return None
-    if len(payload) != EXPORT_INFO.size:
+    if len(payload) != wire.EXPORT_INFO.size:
         raise NbdViolation(f"the export's information is {len(payload)} bytes, not 12")
-    _, size_bytes, flags = EXPORT_INFO.unpack(payload)
+    _, size_bytes, flags = wire.EXPORT_INFO.unpack(payload)
     # Section "Transmission flags": bit 0 "MUST always be 1".
-    if not flags & _TRANSMISSION_HAS_FLAGS:
+    if not flags & wire.TRANSMISSION_HAS_FLAGS:
         raise NbdViolation("the export's flags lack bit 0")
     if size_bytes >= 1 << 63:
         raise NbdViolation(f"the export claims {size_bytes} bytes")
-    if not flags & _TRANSMISSION_SEND_DF:
+    if not flags & wire.TRANSMISSION_SEND_DF:
         raise NbdViolation("the server cannot answer a read in one piece")
     return Export(size_bytes)
 
 
 def decode_meta_context(payload: bytes) -> int:
     """The id that the server gave to ``base:allocation``, the only context asked for."""
-    if payload[4:] != BASE_ALLOCATION:
+    if payload[4:] != wire.BASE_ALLOCATION:
         raise NbdViolation(f"the server selects the context {payload[4:]!r}, never asked for")
     return int.from_bytes(payload[:4], "big")
 
@@ -207,7 +150,7 @@ def decode_meta_context(payload: bytes) -> int:
 def encode_request(
     command: int, cookie: int, offset_bytes: int = 0, size_bytes: int = 0, *, flags: int = 0
 ) -> bytes:
-    return _REQUEST.pack(_REQUEST_MAGIC, flags, command, cookie, offset_bytes, size_bytes)
+    return wire.REQUEST.pack(wire.REQUEST_MAGIC, flags, command, cookie, offset_bytes, size_bytes)
 
 
 def is_simple_reply(start: bytes) -> bool:
@@ -216,12 +159,12 @@ def is_simple_reply(start: bytes) -> bool:
     Once structured replies are agreed it is allowed for requests other than reads, and
     only without data: for what is asked here, an error (section "Simple reply message").
     """
-    return int.from_bytes(start[:4], "big") == _SIMPLE_REPLY_MAGIC
+    return int.from_bytes(start[:4], "big") == wire.SIMPLE_REPLY_MAGIC
 
 
 def decode_simple_error(reply: bytes, cookie: int) -> NbdRefusal:
     """The error of a simple reply to *cookie*."""
-    _, code, answered = _SIMPLE_REPLY.unpack(reply)
+    _, code, answered = wire.SIMPLE_REPLY.unpack(reply)
     if answered != cookie or code == 0:
         raise NbdViolation("a simple reply answers no request, or says no error")
     return NbdRefusal(f"error {code}")
@@ -229,13 +172,13 @@ def decode_simple_error(reply: bytes, cookie: int) -> NbdRefusal:
 
 def decode_chunk(header: bytes, cookie: int) -> ChunkHeader:
     """Check a chunk's head against the one request in flight (section "Structured reply")."""
-    magic, flags, kind, answered, payload_bytes = CHUNK.unpack(header)
-    if magic != _CHUNK_MAGIC:
+    magic, flags, kind, answered, payload_bytes = wire.CHUNK.unpack(header)
+    if magic != wire.CHUNK_MAGIC:
         raise NbdViolation(f"a reply has the magic {magic:x}")
     if answered != cookie:
         raise NbdViolation(f"request {cookie} is in flight and {answered} answered")
     is_last = bool(flags & 1)
-    if kind == CHUNK_NONE and (payload_bytes or not is_last):
+    if kind == wire.CHUNK_NONE and (payload_bytes or not is_last):
         raise NbdViolation("an empty chunk carries data, or is not the last")
     return ChunkHeader(is_last, kind, payload_bytes)
 
@@ -270,13 +213,9 @@ def decode_block_status(payload: bytes, context_id: int, asked: Extent) -> Itera
     if int.from_bytes(payload[:4], "big") != context_id:
         raise NbdViolation("a block status names a context that was not negotiated")
     position = asked.start
-    for length, flags in _DESCRIPTOR.iter_unpack(memoryview(payload)[4:]):
+    for length, flags in wire.DESCRIPTOR.iter_unpack(memoryview(payload)[4:]):
         if length == 0 or position >= asked.stop:
             raise NbdViolation(f"the block status at byte {position} makes no sense")
         stop = min(position + length, asked.stop)
-        yield StatusRange(position, stop, bool(flags & _STATE_ZERO))
+        yield StatusRange(position, stop, bool(flags & wire.STATE_ZERO))
         position += length
-
-
-def _text(text: bytes) -> bytes:
-    return struct.pack(">I", len(text)) + text

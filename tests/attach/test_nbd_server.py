@@ -2,6 +2,8 @@
 
 import struct
 import threading
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +15,7 @@ from ebsim.errors import (
     StorageFull,
     StorageUnavailable,
 )
+from ebsim.sources.nbd_client import NbdClient
 from tests.attach.nbd_client import SIZE, Served, serving
 from tests.attach.nbd_devices import MemoryDevice, PromptMemoryDevice
 from tests.nbd.clients import (
@@ -75,6 +78,20 @@ def test_a_simple_client_gets_simple_replies() -> None:
         assert client.receive(16) == struct.pack(">IIQ", 0x67446698, EINVAL, 8)
         client.sock.sendall(request(READ, 0, 10, cookie=7))
         assert client.receive(26) == struct.pack(">IIQ10x", 0x67446698, 0, 7)
+
+
+def test_our_own_client_reads_an_export_by_its_name() -> None:
+    device = MemoryDevice(SIZE)
+    device.content[4096] = 9
+    with serving(device) as served:
+        served.exports.append(replace(served.exports[0], name="other", device=MemoryDevice(512)))
+        sock = served.connect().sock.dup()
+        with closing(NbdClient(sock, export_name=b"disk")) as client:
+            assert client.size_bytes == SIZE
+            read = bytearray(2)
+            client.read_into(memoryview(read), 4096)
+            assert read == b"\x09\x00"
+            assert next(client.block_status(0)) == (0, 4096, True)
 
 
 def test_a_slow_request_does_not_hold_up_those_behind_it() -> None:
