@@ -27,6 +27,7 @@ from ebsim.volumes.overlay import Overlay
 from ebsim.volumes.volume_folder import VolumeFolder, current_boot
 
 _LET_GO_SECONDS = 30.0
+_CUT_SECONDS = 5.0
 
 
 def local_volume(region: Region, name: str) -> Volume:
@@ -109,9 +110,7 @@ def open_volume(
     """
     folder = volume_folder(region, volume_id)
     with ExitStack() as stack:
-        lock = folder.take_lock()
-        if lock is None:
-            raise _in_use(folder)
+        lock = _take_lock(folder)
         stack.callback(region.files.close, lock)
         volume = region.metadata.read(lambda reader: find_volume(reader, volume_id))
         if volume is None:
@@ -140,6 +139,20 @@ def open_volume(
             hydrator.start()
             stack.callback(hydrator.stop)
         yield opened
+
+
+def _take_lock(folder: VolumeFolder) -> int:
+    """The volume's lock; a snapshot that is being cut has it for some milliseconds."""
+    deadline = monotonic() + _CUT_SECONDS
+    while True:
+        lock = folder.take_lock()
+        if lock is not None:
+            return lock
+        if serving_facts(folder).get("purpose", "snapshot") != "snapshot":
+            raise _in_use(folder)
+        if monotonic() > deadline:
+            raise _in_use(folder)
+        sleep(0.01)
 
 
 def _open_device(region: Region, folder: VolumeFolder) -> LiveVolume:

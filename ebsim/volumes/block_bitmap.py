@@ -5,7 +5,7 @@ read, changed and stored, so one thread at a time may change a bitmap.
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _PIECE = 4096  # bytes looked at as one while nothing, or everything, in them is set
 _WINDOW = 64  # bytes looked at bit by bit
@@ -57,6 +57,25 @@ class BlockBitmap:
         for at in range(first + 1, last, _PIECE):
             size = min(_PIECE, last - at)
             memory[at : at + size] = filler[:size]
+
+    def add(self, other: "BlockBitmap") -> None:
+        """Set the bits that are set in *other*, which has as many blocks."""
+        self._combine(other, lambda mine, others: mine | others)
+
+    def keep(self, other: "BlockBitmap") -> None:
+        """Clear the bits that are clear in *other*, which has as many blocks."""
+        self._combine(other, lambda mine, others: mine & others)
+
+    def _combine(self, other: "BlockBitmap", combined: Callable[[int, int], int]) -> None:
+        """Combine a piece at a time: the time does not depend on which bits are set."""
+        size = bitmap_bytes(self.block_count)
+        for at in range(0, size, _PIECE):
+            stop = min(at + _PIECE, size)
+            mine = int.from_bytes(self.memory[at:stop], "little")
+            others = int.from_bytes(other.memory[at:stop], "little")
+            changed = combined(mine, others)
+            if changed != mine:
+                self.memory[at:stop] = changed.to_bytes(stop - at, "little")
 
     def runs(
         self, start: int = 0, stop: int | None = None, *, is_set: bool = True

@@ -14,6 +14,7 @@ preserved.  From then on the cut is broken: the write goes on, the snapshot fail
 Whoever reads a cut holds a shared ``flock`` on ``cut-SNAP`` meanwhile.
 """
 
+import threading
 from typing import Protocol
 
 from ebsim.errors import Conflict, EbsimError
@@ -56,6 +57,7 @@ class Cut:
     def __init__(self, folder: VolumeFolder, state: VolumeState, snapshot_id: str) -> None:
         self.snapshot_id = snapshot_id
         self._files = folder.files
+        self._lock = threading.Lock()
         self._block_size = state.block_size
         self._bits = MappedBits(folder.files, folder.cut(snapshot_id), state.block_count)
         self._preserved = SparseFile(
@@ -86,7 +88,8 @@ class Cut:
     def preserve(self, first: int, stop: int, read: ReadBlock) -> None:
         """Keep what is needed of blocks *first* to *stop*, which nobody writes meanwhile.
 
-        A failure breaks the cut and is not raised: the write matters more.
+        A failure breaks the cut and is not raised, the write matters more, unless not even
+        that can be written down.
         """
         for start, end in self._bits.runs(first, stop):
             for block in range(start, end):
@@ -99,16 +102,29 @@ class Cut:
         try:
             read(buffer, at)
             self._preserved.write(buffer, at)
-            self._is_preserved.set_range(block, block + 1)
-            byte = bytes([self._is_preserved.memory[block >> 3]])
-            self._files.write(self._descriptor, [byte], _HEADER_SIZE + (block >> 3))
+            self._note_preserved(block)
         except EbsimError:
             self.break_off()
 
+    def _note_preserved(self, block: int) -> None:
+        """Set the block's bit, in the file first: memory decides what a write may skip.
+
+        Neighbours in one byte are preserved by different threads.
+        """
+        at = block >> 3
+        with self._lock:
+            byte = self._is_preserved.memory[at] | 1 << (block & 7)
+            self._files.write(self._descriptor, [bytes([byte])], _HEADER_SIZE + at)
+            self._is_preserved.memory[at] = byte
+
     def break_off(self) -> None:
-        """Preserve nothing any more, and let whoever still reads the cut know."""
-        self.is_broken = True
+        """Preserve nothing any more, once whoever still reads the cut can know.
+
+        Raises:
+            StorageUnavailable: it could not be written down, so the cut stays whole.
+        """
         self._files.write(self._descriptor, [_BROKEN], 0)
+        self.is_broken = True
 
     def close(self) -> None:
         """Release the files, which stay."""

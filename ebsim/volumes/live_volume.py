@@ -210,7 +210,7 @@ class LiveVolume:
     def present_count(self) -> int:
         """How many blocks are here."""
         present = self._overlay.present
-        return self.state.block_count if present is None else present.count()
+        return self._overlay.state.block_count if present is None else present.count()
 
     def dirty_count(self) -> int:
         """How many blocks were written since the last snapshot."""

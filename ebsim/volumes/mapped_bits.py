@@ -31,7 +31,7 @@ class MappedBits(BlockBitmap):
         StorageFull: there is no room for it.
     """
 
-    __slots__ = ("_descriptor", "_files", "_mapped")
+    __slots__ = ("_descriptor", "_files")
 
     def __init__(self, files: Files, path: Path, block_count: int) -> None:
         self._files = files
@@ -40,19 +40,21 @@ class MappedBits(BlockBitmap):
         try:
             files.allocate(self._descriptor, size)
             with Attempt("map", path, "Nothing was changed."):
-                self._mapped = mmap.mmap(self._descriptor, size)
+                mapped = mmap.mmap(self._descriptor, size)
         except BaseException:
             files.close(self._descriptor)
             raise
-        super().__init__(self._mapped, block_count)
+        super().__init__(mapped, block_count)
 
     def sync(self) -> None:
         """Make the bits durable."""
         self._files.sync(self._descriptor)
 
     def close(self) -> None:
-        """Release memory and file; the bits stay in the page cache."""
-        self._mapped.close()
+        """Release the file; the bits stay in the page cache.
+
+        The memory goes with its last user: another thread may be looking through it.
+        """
         self._files.close(self._descriptor)
 
 

@@ -203,8 +203,9 @@ class Overlay:
     def stand_alone(self) -> None:
         """Note, durably, that every block is here.  Nobody reads or writes meanwhile."""
         self.sync()
-        present, self._present = self._present, None
-        self._unsaved_pages.clear()
+        with self._sync_lock, self._bits_lock:
+            present, self._present = self._present, None
+            self._unsaved_pages.clear()
         self._store_state(replace(self._state, origin=None))
         if present is not None:
             present.close()
@@ -227,14 +228,15 @@ class Overlay:
         self._data.grow(size_bytes)
         self._data.sync()
         self._folder.files.sync_directory(self._folder.path)
-        self._dirty.close()
-        self._dirty = MappedBits(self._folder.files, self._folder.dirty, state.block_count)
-        if self._present is not None:
-            self._present.close()
-            self._present = MappedBits(
-                self._folder.files, self._folder.live_present, state.block_count
-            )
-            self._folder.files.allocate(self._durable, padded_bytes(state.block_count))
+        files = self._folder.files
+        with self._sync_lock, self._bits_lock:
+            self._dirty.close()
+            self._dirty = MappedBits(files, self._folder.dirty, state.block_count)
+            if self._present is not None:
+                self._present.close()
+                live = self._folder.live_present
+                self._present = MappedBits(files, live, state.block_count)
+                files.allocate(self._durable, padded_bytes(state.block_count))
         self._store_state(state)
 
     def close(self) -> None:
@@ -296,13 +298,10 @@ class Overlay:
 
         A block that is not here is the origin's still, whatever a write that failed noted.
         """
-        block_count, dirty, present = self._state.block_count, self._dirty, self._present
         if not dirty_only:
-            dirty.set_range(0, block_count)
-        if present is not None:
-            for first, stop in list(dirty.runs()):
-                for start, end in present.runs(first, stop, is_set=False):
-                    dirty.clear_range(start, end)
+            self._dirty.set_range(0, self._state.block_count)
+        if self._present is not None:
+            self._dirty.keep(self._present)
 
     def settle_cut(self, snapshot_id: str) -> bool:
         """The snapshot was completed, or its blocks are dirty again; whether it was this cut's.
@@ -343,8 +342,7 @@ class Overlay:
             self._store_state(replace(self._state, dirty_since=snapshot_id))
             return True
         with self._bits_lock:
-            for first, stop in bits.runs():
-                self._dirty.set_range(first, stop)
+            self._dirty.add(bits)
         return False
 
     def _take_up_cut(self, snapshot_id: str, *, is_trusted: bool) -> None:
