@@ -209,6 +209,11 @@ class Files:
         # Also when another process made it: that one may not have synced it yet.
         self.sync_directory(path.parent)
 
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty directory; raises ``FileNotFoundError`` where there is none."""
+        with Attempt("remove", path, "It is still there.", FileNotFoundError):
+            self._calls.rmdir(path)
+
     def file_names(self, path: Path) -> list[str]:
         """The names of the files in *path*; none where there is no such directory."""
         return [name for name, is_directory in self._entries(path) if not is_directory]

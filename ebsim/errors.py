@@ -2,7 +2,7 @@
 
     EbsimError
         NotFound                a named snapshot, volume, region ... does not exist
-            SnapshotNotFound, VolumeNotFound
+            SnapshotNotFound, VolumeNotFound, InstanceNotFound
         Conflict                the resource is in a state that forbids the request
         InvalidRequest          the caller's arguments make no sense, or none together
             UnsupportedParameter    understood, and refused by name
@@ -51,8 +51,22 @@ class VolumeNotFound(NotFound):
         )
 
 
+class InstanceNotFound(NotFound):
+    """No instance has this id or name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"The instance '{name}' does not exist. Run 'ebsim instance ls' to see them."
+        )
+
+
 class Conflict(EbsimError):
     """The resource is in a state that forbids the request."""
+
+
+class VolumeInUse(Conflict):
+    """A process has the volume open, or it is attached to an instance."""
 
 
 class ReadOnly(Conflict):

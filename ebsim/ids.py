@@ -12,6 +12,7 @@ Digest = NewType("Digest", bytes)
 
 SnapshotId = NewType("SnapshotId", str)
 VolumeId = NewType("VolumeId", str)
+InstanceId = NewType("InstanceId", str)
 AccountId = NewType("AccountId", str)
 
 DIGEST_SIZE = 32
@@ -26,6 +27,10 @@ def new_snapshot_id(random: Random) -> SnapshotId:
 
 def new_volume_id(random: Random) -> VolumeId:
     return VolumeId(f"vol-{random.getrandbits(_HEX_DIGITS * 4):0{_HEX_DIGITS}x}")
+
+
+def new_instance_id(random: Random) -> InstanceId:
+    return InstanceId(f"i-{random.getrandbits(_HEX_DIGITS * 4):0{_HEX_DIGITS}x}")
 
 
 def is_id_prefix(text: str, prefix: str) -> bool:

@@ -108,6 +108,9 @@ class SystemCalls:
     def mkdir(self, path: Path) -> None:
         path.mkdir()
 
+    def rmdir(self, path: Path) -> None:
+        path.rmdir()
+
     def scandir(self, path: Path) -> list[tuple[str, bool]]:
         """Each name in directory *path*, and whether it is a directory itself."""
         with os.scandir(path) as entries:

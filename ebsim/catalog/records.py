@@ -1,4 +1,4 @@
-"""The catalog's rows: snapshots and volumes, and the indexes to find them by.
+"""The catalog's rows: snapshots, volumes and instances, and the indexes to find them by.
 
     table                key                                        value
     SNAPSHOTS            snapshot id                                the snapshot, JSON
@@ -6,22 +6,24 @@
     SNAPSHOTS_BY_VOLUME  volume id, start time 8 BE, snapshot id    empty
     VOLUMES              volume id                                  the volume, JSON
     VOLUMES_BY_SOURCE    owner id, location                         volume id
+    INSTANCES            instance id                                the instance, JSON
 
 Functions work inside a transaction or reader given by the caller.
 """
 
 from collections.abc import Iterator
 
+from ebsim.catalog.instance import Instance, decode_instance, encode_instance
 from ebsim.catalog.snapshot import Snapshot, SnapshotState, decode_snapshot, encode_snapshot
-from ebsim.catalog.volume import Volume, decode_volume, encode_volume
+from ebsim.catalog.volume import Volume, decode_volume, deleted, encode_volume
 from ebsim.content.digest import block_digest
-from ebsim.errors import InvalidRequest, SnapshotNotFound, VolumeNotFound
+from ebsim.errors import InstanceNotFound, InvalidRequest, SnapshotNotFound, VolumeNotFound
 from ebsim.ids import (
     AccountId,
+    InstanceId,
     SnapshotId,
     VolumeId,
     is_id_prefix,
-    is_whole_id,
 )
 from ebsim.metadata.transactions import Reader, Table, Transaction
 
@@ -46,10 +48,13 @@ def put_snapshot(txn: Transaction, snapshot: Snapshot) -> None:
 
 
 def remove_snapshot(txn: Transaction, snapshot: Snapshot) -> None:
-    """Remove *snapshot* and its index rows."""
+    """Remove *snapshot* and its index rows, and what its volume left if it was the last."""
     txn.delete_many(Table.SNAPSHOTS, [snapshot.snapshot_id.encode()])
     for table, key in index_keys(snapshot).items():
         txn.delete_many(table, [key])
+    volume = find_volume(txn, snapshot.volume_id)
+    if volume is not None and volume.is_deleted:
+        remove_volume(txn, volume)
 
 
 def find_snapshot(reader: Reader, snapshot_id: SnapshotId) -> Snapshot | None:
@@ -164,25 +169,92 @@ def find_volume_at(reader: Reader, owner_id: AccountId, location: str) -> Volume
     return None if row is None else find_volume(reader, VolumeId(row.decode()))
 
 
+def remove_volume(txn: Transaction, volume: Volume) -> None:
+    """Remove a local volume's row, or mark it deleted while snapshots name it."""
+    if scan_snapshots(txn, volume_id=volume.volume_id, limit=1):
+        put_volume(txn, deleted(volume))
+    else:
+        txn.delete_many(Table.VOLUMES, [volume.volume_id.encode()])
+
+
 def get_volume(reader: Reader, account_id: AccountId, name: str) -> Volume:
-    """The account's volume of that id.
+    """The account's volume whose id is *name*, or begins with it.
 
     Raises:
-        InvalidRequest: *name* is no volume id.
+        InvalidRequest: *name* is no volume id, or fits several.
         VolumeNotFound: there is none.
     """
-    if not is_whole_id(name, "vol"):
+    if not is_id_prefix(name, "vol"):
         raise InvalidRequest(
             f"Value ({name}) for parameter volumeId is invalid. Expected: 'vol-...'."
         )
-    volume = find_volume(reader, VolumeId(name))
-    if volume is None or volume.owner_id != account_id:
+    start = name.encode()
+    found: list[Volume] = []
+    for _, row in _scan(reader, Table.VOLUMES, start, start + _AFTER_ALL):
+        volume = decode_volume(row)
+        if volume.owner_id == account_id and not volume.is_deleted:
+            found.append(volume)
+        if len(found) > 1:
+            raise InvalidRequest(
+                f"'{name}' fits several volumes: {found[0].volume_id}, "
+                f"{found[1].volume_id} ... Give more of the id."
+            )
+    if not found:
         raise VolumeNotFound(name)
-    return volume
+    return found[0]
 
 
-def scan_volumes(reader: Reader, account_id: AccountId) -> list[Volume]:
-    """All volumes of an account, by id."""
-    rows = _scan(reader, Table.VOLUMES, b"", _AFTER_ALL)
-    volumes = (decode_volume(row) for _, row in rows)
-    return [volume for volume in volumes if volume.owner_id == account_id]
+def scan_volumes(reader: Reader, account_id: AccountId | None = None) -> list[Volume]:
+    """The volumes of an account, or of all, by id."""
+    volumes = (decode_volume(row) for _, row in _scan(reader, Table.VOLUMES, b"", _AFTER_ALL))
+    return [
+        volume
+        for volume in volumes
+        if account_id in (None, volume.owner_id) and not volume.is_deleted
+    ]
+
+
+def put_instance(txn: Transaction, instance: Instance) -> None:
+    """Write *instance*, new or changed."""
+    txn.put_many(Table.INSTANCES, [(instance.instance_id.encode(), encode_instance(instance))])
+
+
+def remove_instance(txn: Transaction, instance_id: InstanceId) -> None:
+    txn.delete_many(Table.INSTANCES, [instance_id.encode()])
+
+
+def scan_instances(reader: Reader, account_id: AccountId | None = None) -> list[Instance]:
+    """The instances of an account, or of all, by id."""
+    instances = (decode_instance(row) for _, row in _scan(reader, Table.INSTANCES, b"", _AFTER_ALL))
+    return [one for one in instances if account_id in (None, one.owner_id)]
+
+
+def get_instance(reader: Reader, account_id: AccountId, name: str) -> Instance:
+    """The account's instance of that name, or whose id is *name* or begins with it.
+
+    Raises:
+        InvalidRequest: the beginning of an id fits several.
+        InstanceNotFound: there is none.
+    """
+    instances = scan_instances(reader, account_id)
+    named = [one for one in instances if one.name == name]
+    if not named and is_id_prefix(name, "i"):
+        named = [one for one in instances if one.instance_id.startswith(name)]
+    if not named:
+        raise InstanceNotFound(name)
+    if len(named) > 1:
+        raise InvalidRequest(
+            f"'{name}' fits several instances: {named[0].instance_id}, "
+            f"{named[1].instance_id} ... Give more of the id."
+        )
+    return named[0]
+
+
+def volumes_attached_to(reader: Reader, instance: Instance) -> list[Volume]:
+    """The instance's volumes in the order in which they were attached, the boot volume first."""
+    found = [
+        (volume.attachment.attach_time_ns, volume.volume_id, volume)
+        for volume in scan_volumes(reader, instance.owner_id)
+        if volume.attachment is not None and volume.attachment.instance_id == instance.instance_id
+    ]
+    return [volume for _, _, volume in sorted(found, key=lambda one: one[:2])]

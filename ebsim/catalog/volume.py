@@ -6,7 +6,7 @@ bytes are in a folder of the region.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ebsim.errors import MetadataCorrupt
@@ -41,6 +41,8 @@ class Volume:
             of its blocks are not here yet; ``None`` once it stands alone.
         origin_block_count: Blocks present in that map.
         origin_referenced_bytes: Their records, each as often as it occurs.
+        is_deleted: Nothing is left of a local volume but the snapshots that name it; the
+            row goes with the last of them.
     """
 
     volume_id: VolumeId
@@ -56,6 +58,12 @@ class Volume:
     origin_referenced_bytes: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
     attachment: Attachment | None = None
+    is_deleted: bool = False
+
+
+def deleted(volume: Volume) -> Volume:
+    """What stays of a volume for the sake of its snapshots."""
+    return replace(volume, origin=None, attachment=None, is_deleted=True)
 
 
 def volume_to_json(volume: Volume) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """``volume attach``, ``detach``, ``initialize``, ``pause``, ``resume``."""
 
-import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -22,19 +22,23 @@ from ebsim.cli.serving import (
 )
 from ebsim.cli.settings import Settings
 from ebsim.engine.open_volume import (
+    INITIALIZE,
     OpenedVolume,
     let_initializer_go,
     local_volume,
     open_volume,
-    volume_folder,
+)
+from ebsim.engine.region import Region
+from ebsim.engine.served_volume import (
+    ask_to_load,
+    detach_volume,
+    pause_loading,
+    resume_loading,
+    wait_until_loaded,
 )
 from ebsim.errors import Conflict
 from ebsim.units import MIB, format_size
-from ebsim.volumes.control import ControlClient, NotServed
-from ebsim.volumes.volume_folder import VolumeFolder
 
-INITIALIZE = "initialize"
-_LET_GO_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 
 rate_option = click.option(
@@ -83,8 +87,7 @@ def attach(
         return
     with opened_region(settings) as region:
         volume = local_volume(region, name)
-        folder = volume_folder(region, volume.volume_id)
-        let_initializer_go(folder)
+        let_initializer_go(region, volume.volume_id)
         bytes_per_second = rate * MIB if rate else None
         with (
             open_volume(
@@ -124,27 +127,7 @@ def detach(settings: Settings, *, name: str) -> None:
         ebsim volume detach vol-0a1b2c3d4e5f60718
     """
     with opened_region(settings) as region:
-        volume = local_volume(region, name)
-        folder = volume_folder(region, volume.volume_id)
-        try:
-            with ControlClient(folder) as client:
-                client.ask("detach")
-        except NotServed as error:
-            raise Conflict(
-                f"{volume.volume_id} is not attached: it is 'available'. Nothing was changed."
-            ) from error
-        _wait_until_free(folder)
-
-
-def _wait_until_free(folder: VolumeFolder) -> None:
-    deadline = time.monotonic() + _LET_GO_SECONDS
-    while folder.is_open():
-        if time.monotonic() > deadline:
-            raise Conflict(
-                f"{folder.path.name} is still being flushed by the process that serves it. "
-                "It lets go when that is done. See 'ebsim volume status'."
-            )
-        time.sleep(_POLL_SECONDS)
+        detach_volume(region, name)
 
 
 @click.command()
@@ -164,10 +147,9 @@ def initialize(settings: Settings, *, name: str, waits: bool, rate: int | None) 
     """
     with opened_region(settings) as region:
         volume = local_volume(region, name)
-        folder = volume_folder(region, volume.volume_id)
-        if _ask_to_load(folder, rate):
+        if ask_to_load(region, volume.volume_id, rate):
             if waits:
-                _wait_until_loaded(settings, folder)
+                wait_until_loaded(region, volume.volume_id)
             return
         if not waits:
             arguments = ["volume", "initialize", volume.volume_id, "--wait"]
@@ -184,37 +166,6 @@ def initialize(settings: Settings, *, name: str, waits: bool, rate: int | None) 
         ):
             click.echo(volume.volume_id)
             _watch(settings, opened, ended)
-
-
-def _ask_to_load(folder: VolumeFolder, rate: int | None) -> bool:
-    """Whether a process that has the volume open was asked to go on loading it."""
-    try:
-        with ControlClient(folder) as client:
-            if client.status()["stands_alone"]:
-                return True
-            client.ask("set_rate", mib_per_second=rate)
-            client.ask("resume")
-    except NotServed:
-        return False
-    return True
-
-
-def _wait_until_loaded(settings: Settings, folder: VolumeFolder) -> None:
-    """Follow the loading that another process does."""
-    while True:
-        try:
-            with ControlClient(folder) as client:
-                status: dict[str, Any] = client.status()
-        except NotServed as error:
-            raise Conflict(
-                f"{folder.path.name} was detached before all of it was here. It loads on when "
-                "it is attached, or initialized, again."
-            ) from error
-        if status["stands_alone"]:
-            return
-        if status["failure"] and not settings.is_quiet:
-            say(f"ebsim: warning: {status['failure']}")
-        time.sleep(_POLL_SECONDS * 5)
 
 
 def _watch(settings: Settings, opened: OpenedVolume, ended: Event) -> None:
@@ -249,7 +200,7 @@ def pause(settings: Settings, *, name: str) -> None:
     Example:
         ebsim volume pause vol-0a1b2c3d4e5f60718
     """
-    _ask(settings, name, "pause")
+    _tell(settings, name, pause_loading)
 
 
 @click.command()
@@ -262,14 +213,11 @@ def resume(settings: Settings, *, name: str) -> None:
     Example:
         ebsim volume resume vol-0a1b2c3d4e5f60718
     """
-    _ask(settings, name, "resume")
+    _tell(settings, name, resume_loading)
 
 
-def _ask(settings: Settings, name: str, operation: str) -> None:
+def _tell(settings: Settings, name: str, ask: Callable[[Region, str], dict[str, Any]]) -> None:
     with opened_region(settings) as region:
-        volume = local_volume(region, name)
-        with ControlClient(volume_folder(region, volume.volume_id)) as client:
-            client.ask(operation)
-            status = client.status()
-        if settings.wants_json:
-            print_json({"VolumeId": volume.volume_id, "Hydration": status["hydration"]})
+        status = ask(region, name)
+    if settings.wants_json:
+        print_json({"Hydration": status["hydration"], "Percent": status["hydration_percent"]})

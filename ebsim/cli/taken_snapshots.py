@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from io import FileIO
+from typing import Any
 
 import click
 
@@ -17,6 +19,7 @@ from ebsim.engine.create_snapshot import create_snapshot, create_snapshot_of_str
 from ebsim.engine.home import region_path
 from ebsim.engine.region import Region
 from ebsim.engine.snapshot_options import SnapshotOptions, check_first_snapshot
+from ebsim.engine.source_volume import is_local_volume
 from ebsim.errors import SourceUnusable
 from ebsim.progress import Progress
 from ebsim.sources.standard_input import StandardInput
@@ -24,7 +27,7 @@ from ebsim.units import format_size
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option("--description", default="", metavar="TEXT", help="Free text to keep with it.")
 @click.option(
     "--tag",
@@ -66,9 +69,31 @@ from ebsim.units import format_size
     is_flag=True,
     help="Let an image name another file that holds part of the disk.",
 )
+@click.option(
+    "--instance",
+    metavar="I-ID",
+    help="Snapshot the volumes attached to this instance, at one instant.",
+)
+@click.option(
+    "--exclude-boot-volume", is_flag=True, help="With --instance: leave the boot volume out."
+)
+@click.option(
+    "--exclude-data-volume",
+    "excluded",
+    multiple=True,
+    metavar="VOL",
+    help="With --instance: leave this volume out; may be repeated.",
+)
+@click.option(
+    "--freeze-command",
+    metavar="COMMAND",
+    help="Run before the instant; makes images that others write part of one set.",
+)
+@click.option("--thaw-command", metavar="COMMAND", help="Run after it, whatever happens.")
 @click.pass_obj
 def create(
     settings: Settings,
+    /,
     *,
     sources: tuple[str, ...],
     description: str,
@@ -79,11 +104,14 @@ def create(
     rehash: bool,
     image_format: str | None,
     allow_backing_file: bool,
+    **together: Any,
 ) -> None:
     """Snapshot each SOURCE: an image's path, a device, a volume's id, or - for standard input.
 
-    Only blocks that differ from the source's previous snapshot are stored.  qcow2, VMDK,
-    VHD, VHDX and VDI images are read through qemu-nbd (Debian and Ubuntu: qemu-utils).
+    Only blocks that differ from the source's previous snapshot are stored.  Volumes made
+    with 'ebsim volume create' are cut at one instant, attached and being written or not:
+    writes are held up for some milliseconds.  qcow2, VMDK, VHD, VHDX and VDI images are
+    read through qemu-nbd (Debian and Ubuntu: qemu-utils).
 
     \b
     Examples:
@@ -91,6 +119,7 @@ def create(
         ebsim snapshot create /dev/vg0/data --description "before the upgrade"
         zcat disk.img.gz | ebsim snapshot create - --volume vol-0a1b2c3d4e5f60718
     """
+    _check_together(sources, together)
     if volume_id is not None and sources != ("-",):
         raise click.UsageError("--volume goes with the single SOURCE '-' (standard input).")
     if sources.count("-") > 1:
@@ -106,7 +135,39 @@ def create(
         image_format=image_format,
         allow_backing_file=allow_backing_file,
     )
-    take_snapshots(settings, sources, options, stream_volume_id=volume_id)
+    if together["instance"] is not None or together["freeze_command"] is not None:
+        _take_set(settings, sources, together, options)
+    else:
+        take_snapshots(settings, sources, options, stream_volume_id=volume_id)
+
+
+def _check_together(sources: Sequence[str], together: Mapping[str, Any]) -> None:
+    """Refuse what does not go together; sets are loaded only where one may be wanted."""
+    if any(together.values()):
+        _sets().Together(**together).check(sources)
+    elif not sources:
+        raise click.UsageError("Missing argument 'SOURCE...'.")
+
+
+def _sets() -> Any:
+    # Loaded here: a snapshot of an image has no use for live volumes.
+    return import_module("ebsim.cli.snapshot_sets")
+
+
+def _take_set(
+    settings: Settings,
+    sources: Sequence[str],
+    together: Mapping[str, Any],
+    options: SnapshotOptions,
+) -> None:
+    with opened_region(settings) as region, settings.watching() as progress:
+        asked = _sets().Together(**together)
+        taken = _sets().take_set(
+            settings, region, sources, asked, options=options, progress=progress
+        )
+    for source, snapshot in taken:
+        _tell(settings, source, snapshot)
+    _print(settings, [snapshot for _, snapshot in taken], one=False)
 
 
 def take_snapshots(
@@ -125,7 +186,17 @@ def take_snapshots(
     taken: list[Snapshot] = []
     try:
         with opened_region(settings, create=True) as region, settings.watching() as progress:
+            live = [source for source in sources if is_local_volume(region, source)]
+            if live:
+                alone = _sets().Together(None, False, (), None, None)
+                for source, snapshot in _sets().take_set(
+                    settings, region, live, alone, options=options, progress=progress
+                ):
+                    taken.append(snapshot)
+                    _tell(settings, source, snapshot)
             for source in sources:
+                if source in live:
+                    continue
                 if source == "-":
                     snapshot = _snapshot_of_input(region, stream_volume_id, options, progress)
                 else:
@@ -133,11 +204,16 @@ def take_snapshots(
                 taken.append(snapshot)
                 _tell(settings, source, snapshot)
     finally:
-        if settings.wants_json and len(sources) == 1:
-            for snapshot in taken:
-                print_json(snapshot_document(snapshot))
-        elif settings.wants_json and taken:
-            print_json({"Snapshots": [snapshot_document(snapshot) for snapshot in taken]})
+        _print(settings, taken, one=len(sources) == 1)
+
+
+def _print(settings: Settings, taken: Sequence[Snapshot], *, one: bool) -> None:
+    """The snapshots as JSON, if that is wanted; *one* is what a single SOURCE gets."""
+    if settings.wants_json and one:
+        for snapshot in taken:
+            print_json(snapshot_document(snapshot))
+    elif settings.wants_json and taken:
+        print_json({"Snapshots": [snapshot_document(snapshot) for snapshot in taken]})
 
 
 def _check_before_a_store_is_made(

@@ -132,14 +132,14 @@ class _Taking:
             lambda txn: self._register(txn, session, location, volume_id, disk)
         )
         self._volume_id, self._claimed = started.volume.volume_id, started.claimed
-        upload_all = partial(upload, region, session)
-        options, progress = self._options, self._progress
+        options = self._options
+        upload_all = partial(upload, region, session, options=options, progress=self._progress)
         try:
-            uploaded = upload_all(started, disk, options, progress, rehash=options.rehash)
+            uploaded = upload_all(started, disk, rehash=options.rehash)
             message = ""
         except (FingerprintLied, IntegrityError) as error:
             started, message = start_over(region, started, disk, error)
-            uploaded = upload_all(started, disk, options, progress, rehash=True)
+            uploaded = upload_all(started, disk, rehash=True)
         snapshot = completed_snapshot(region, started, disk, uploaded, message)
         volume = write_first_manifest(region, started, snapshot)
         self._in_manifest = (snapshot, volume)

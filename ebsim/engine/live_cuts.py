@@ -4,21 +4,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from time import monotonic, sleep
+from time import monotonic
 from typing import Protocol, TypeVar
 
 from ebsim.catalog.records import find_snapshot, newest_completed
 from ebsim.catalog.snapshot import SnapshotState
 from ebsim.catalog.volume import Volume
-from ebsim.engine.open_volume import open_volume, volume_folder
+from ebsim.engine.open_volume import SNAPSHOT, open_volume, volume_folder
 from ebsim.engine.region import Region
 from ebsim.engine.snapshot_steps import Base, base_of
-from ebsim.errors import Conflict
+from ebsim.errors import Conflict, VolumeInUse
 from ebsim.ids import SnapshotId
 from ebsim.metadata.transactions import Reader
 from ebsim.volumes.control import ControlClient, NotServed
 from ebsim.volumes.cut import CutReader
 from ebsim.volumes.volume_folder import NEVER_COMPARED, VolumeFolder, VolumeState
+from ebsim.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -81,20 +82,26 @@ def find_target(
         Conflict: a process has it open and does not answer.
     """
     folder = volume_folder(region, volume.volume_id)
-    deadline = monotonic() + _OPENING_SECONDS
-    while True:
+    found: list[CutTarget] = []
+
+    def is_found() -> bool:
         # A process that has the volume may not listen yet, or no more.
         with suppress(NotServed):
             client = ControlClient(folder)
             conversations.callback(client.close)
-            return LiveCut(volume, folder, client)
-        try:
-            cutting = open_volume(region, volume.volume_id, "snapshot", hydrates=False)
-            return LiveCut(volume, folder, opened.enter_context(cutting).device)
-        except Conflict:
-            if monotonic() > deadline:
-                raise
-        sleep(0.02)
+            found.append(client)
+        if not found:
+            with suppress(VolumeInUse):
+                cutting = open_volume(region, volume.volume_id, SNAPSHOT, hydrates=False)
+                found.append(opened.enter_context(cutting).device)
+        return bool(found)
+
+    if not wait_until(is_found, _OPENING_SECONDS):
+        raise VolumeInUse(
+            f"{volume.volume_id} is open in a process that does not answer. "
+            "No snapshot was made. See 'ebsim volume status'."
+        )
+    return LiveCut(volume, folder, found[0])
 
 
 def base_for(reader: Reader, volume: Volume, state: VolumeState) -> tuple[Base | None, str | None]:
@@ -151,7 +158,7 @@ def settle(region: Region, cut: LiveCut) -> None:
             client.settle_cut(str(cut.snapshot_id))
         return
     # Opening it settles the cut, since nobody reads that any more.
-    with open_volume(region, cut.volume.volume_id, "snapshot", hydrates=False):
+    with open_volume(region, cut.volume.volume_id, SNAPSHOT, hydrates=False):
         pass
 
 

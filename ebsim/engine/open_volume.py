@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from time import monotonic, sleep
 from typing import Any
 
 from ebsim.catalog.records import find_snapshot, find_volume, get_volume
@@ -15,7 +14,7 @@ from ebsim.catalog.volume import Volume
 from ebsim.durable_files import write_atomically
 from ebsim.engine.create_volume import volume_stands_alone
 from ebsim.engine.region import Region
-from ebsim.errors import Conflict, InvalidRequest
+from ebsim.errors import Conflict, InvalidRequest, VolumeInUse
 from ebsim.ids import SnapshotId, VolumeId
 from ebsim.units import MIB
 from ebsim.volumes.access_log import AccessLog
@@ -25,6 +24,13 @@ from ebsim.volumes.live_volume import LiveVolume
 from ebsim.volumes.origin import Origin
 from ebsim.volumes.overlay import Overlay
 from ebsim.volumes.volume_folder import VolumeFolder, current_boot
+from ebsim.waiting import wait_until
+
+INITIALIZE = "initialize"
+"""The purpose of a process that only loads a volume, and lets others have it."""
+
+SNAPSHOT = "snapshot"
+"""The purpose of a process that has a volume for the moment in which it is cut."""
 
 _LET_GO_SECONDS = 30.0
 _CUT_SECONDS = 5.0
@@ -143,16 +149,17 @@ def open_volume(
 
 def _take_lock(folder: VolumeFolder) -> int:
     """The volume's lock; a snapshot that is being cut has it for some milliseconds."""
-    deadline = monotonic() + _CUT_SECONDS
-    while True:
+    taken: list[int] = []
+
+    def is_settled() -> bool:
         lock = folder.take_lock()
         if lock is not None:
-            return lock
-        if serving_facts(folder).get("purpose", "snapshot") != "snapshot":
-            raise _in_use(folder)
-        if monotonic() > deadline:
-            raise _in_use(folder)
-        sleep(0.01)
+            taken.append(lock)
+        return lock is not None or serving_facts(folder).get("purpose", SNAPSHOT) != SNAPSHOT
+
+    if not wait_until(is_settled, _CUT_SECONDS) or not taken:
+        raise _in_use(folder)
+    return taken[0]
 
 
 def _open_device(region: Region, folder: VolumeFolder) -> LiveVolume:
@@ -214,21 +221,19 @@ def _loading(opened: OpenedVolume) -> Hydrator:
     return opened.hydrator
 
 
-def let_initializer_go(folder: VolumeFolder) -> None:
+def let_initializer_go(region: Region, volume_id: VolumeId) -> None:
     """If a process has the volume open only to load it, let that end, and wait until it has.
 
     Raises:
         Conflict: it does not end.
     """
-    if serving_facts(folder).get("purpose") != "initialize":
+    folder = volume_folder(region, volume_id)
+    if serving_facts(folder).get("purpose") != INITIALIZE:
         return
     with suppress(NotServed), ControlClient(folder) as client:
         client.ask("detach")
-    deadline = monotonic() + _LET_GO_SECONDS
-    while folder.is_open():
-        if monotonic() > deadline:
-            raise _in_use(folder)
-        sleep(0.02)
+    if not wait_until(lambda: not folder.is_open(), _LET_GO_SECONDS):
+        raise _in_use(folder)
 
 
 def serving_facts(folder: VolumeFolder) -> dict[str, Any]:
@@ -241,10 +246,10 @@ def serving_facts(folder: VolumeFolder) -> dict[str, Any]:
     return facts
 
 
-def _in_use(folder: VolumeFolder) -> Conflict:
+def _in_use(folder: VolumeFolder) -> VolumeInUse:
     facts = serving_facts(folder)
     who = f"process {facts['pid']} ({facts['purpose']})" if facts else "another process"
-    return Conflict(
+    return VolumeInUse(
         f"{folder.path.name} is in use by {who}. Nothing was changed. "
         f"End that first: ebsim volume detach {folder.path.name}"
     )

@@ -134,9 +134,9 @@ def upload(
     session: Session,
     started: Registered,
     disk: Disk,
+    *,
     options: SnapshotOptions,
     progress: Progress,
-    *,
     rehash: bool,
 ) -> Uploaded:
     """Step 2: read, compare, store, commit."""

@@ -265,7 +265,13 @@ class _TakingSet:
             disk = part.disk
             assert disk is not None, "cut before it is uploaded"
             upload_all = partial(
-                upload, region, session, part.started, disk, self._options, self._progress
+                upload,
+                region,
+                session,
+                part.started,
+                disk,
+                options=self._options,
+                progress=self._progress,
             )
             message = ""
             try:

@@ -37,6 +37,7 @@ class Table(StrEnum):
     SNAPSHOTS_BY_VOLUME = "snapshots_by_volume"
     VOLUMES = "volumes"  # volume id -> the volume
     VOLUMES_BY_SOURCE = "volumes_by_source"
+    INSTANCES = "instances"  # instance id -> the instance
     MANIFEST_TASKS = "manifest_tasks"  # manifests to be written or unlinked
 
 

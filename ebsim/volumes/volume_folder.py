@@ -13,6 +13,7 @@
     access           block indexes in the order of their first reading, u64 LE
     hydrate.json     ranges of blocks to load first: {"first": [[start, stop], ...]}
     hydrate.order    block indexes in the order in which to load them then, u64 LE
+    volume.json      the volume's record, from which a rebuild brings it back
     control.sock     where the process that has the volume open is spoken to
     serving.json     what that process says of itself
 
@@ -23,12 +24,13 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from os.path import samestat
 from pathlib import Path
 from typing import Any
 
 from ebsim.content.fingerprint import checksum
 from ebsim.durable_files import Files, write_atomically
-from ebsim.errors import MetadataCorrupt, UnsupportedFormat
+from ebsim.errors import Conflict, MetadataCorrupt, UnsupportedFormat
 from ebsim.ids import Digest
 from ebsim.volumes.sparse_file import SparseFile, segment_paths
 
@@ -106,10 +108,19 @@ class VolumeFolder:
         return sorted(n[len(_CUT_PREFIX) :] for n in names if n.startswith(_CUT_PREFIX))
 
     def begin(self) -> int:
-        """Make the folder, and return its lock's descriptor: it is in use from the start."""
+        """Make the folder, and return its lock's descriptor: it is in use from the start.
+
+        Raises:
+            Conflict: somebody took the folder for one that was left, and removes it.
+        """
         self.files.make_directories(self.path)
         descriptor = self.files.open_or_create(self.lock)
-        self.files.lock(descriptor, wait=False)
+        named = None
+        if self.files.lock(descriptor, wait=False):
+            named = self.files.status(self.lock)
+        if named is None or not samestat(named, self.files.status_of(descriptor)):
+            self.files.close(descriptor)
+            raise Conflict(f"{self.path} was cleared away while it was made. Try again.")
         return descriptor
 
     def create(self, state: VolumeState) -> None:
@@ -174,10 +185,11 @@ class VolumeFolder:
         self.discard(self.preserved_bits(snapshot_id), self.cut(snapshot_id))
 
     def remove(self) -> None:
-        """Remove everything in the folder, and the folder."""
-        for name in self.files.file_names(self.path):
-            self.discard(self.path / name)
-        self.path.rmdir()
+        """Remove everything in the folder, the lock last, and the folder."""
+        names = self.files.file_names(self.path)
+        self.discard(*(self.path / name for name in names if name != self.lock.name), self.lock)
+        with suppress(FileNotFoundError):
+            self.files.remove_directory(self.path)
         self.files.sync_directory(self.path.parent)
 
     def read_block_indexes(self, path: Path) -> Iterator[int]:

@@ -18,6 +18,7 @@ GROUND = frozenset(
         "progress",
         "system_calls",
         "units",
+        "waiting",
     }
 )
 """Modules, and packages, that every floor may use; among themselves they may not form a cycle."""

@@ -23,6 +23,7 @@ RANDOM_SOURCES = {
 
 ALLOWED = {
     "ebsim.clock": WALL_CLOCK_CALLS,
+    "ebsim.waiting": {"time.sleep"},
     "ebsim.config": ENVIRONMENT_CALLS,
     # A variable is the only way to tell mfusepy which libfuse to load.
     "ebsim.attach.fuse_library": ENVIRONMENT_CALLS,
