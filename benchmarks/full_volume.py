@@ -33,6 +33,7 @@ from benchmarks.synthetic_disk import BLOCK_SIZE, SyntheticDisk
 from ebsim.blockmap.block_map import BlockMap
 from ebsim.blockmap.geometry import FAN_OUT, FAN_OUT_BITS
 from ebsim.blockmap.node_format import Inner, decode_node
+from ebsim.blockmap.stored_nodes import StoredNodes
 from ebsim.catalog.manifest import manifest_name
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.chunkstore.chunk_reader import ChunkReader
@@ -43,7 +44,6 @@ from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.diff_snapshots import diff_snapshots
 from ebsim.engine.region import Region, open_region
 from ebsim.engine.snapshot_options import SnapshotOptions
-from ebsim.blockmap.stored_nodes import StoredNodes
 from ebsim.ids import AccountId, Digest
 from ebsim.metadata.lmdb_metadata import LmdbMetadata
 from ebsim.metadata.transactions import Table
