@@ -225,7 +225,9 @@ def remove_instance(txn: Transaction, instance_id: InstanceId) -> None:
 
 def scan_instances(reader: Reader, account_id: AccountId | None = None) -> list[Instance]:
     """The instances of an account, or of all, by id."""
-    instances = (decode_instance(row) for _, row in _scan(reader, Table.INSTANCES, b"", _AFTER_ALL))
+    instances = (
+        decode_instance(row) for _, row in _scan(reader, Table.INSTANCES, b"", _AFTER_ALL)
+    )
     return [one for one in instances if account_id in (None, one.owner_id)]
 
 
