@@ -139,6 +139,8 @@ def _compare(
                 FindingKind.MANIFEST, snapshot_id, complaint, Mend.NOTHING, is_lost=True
             )
         return
+    if snapshot.state is SnapshotState.ERROR:
+        return  # it failed, is listed as such, and nothing is kept for it
     if snapshot.state is not SnapshotState.COMPLETED:
         what = f"it is {snapshot.state}, and no process is at work on it"
         yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.NOTHING)
