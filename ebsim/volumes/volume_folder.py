@@ -233,5 +233,5 @@ def _decode_state(text: bytes, where: str) -> VolumeState:
         origin = values.pop("origin")
         root = Digest(bytes.fromhex(origin)) if origin is not None else None
         return VolumeState(origin=root, **values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MetadataCorrupt(where=where, found=repr(error)) from error
