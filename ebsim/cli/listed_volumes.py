@@ -6,7 +6,7 @@ from ebsim.cli.amazon_shapes import VOLUME_COLUMNS, volume_document, volume_row
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.output import print_json, print_table
 from ebsim.cli.settings import Settings
-from ebsim.engine.list_snapshots import list_volumes
+from ebsim.engine.list_volumes import list_volumes
 
 
 @click.command()

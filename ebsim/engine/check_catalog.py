@@ -16,11 +16,11 @@ from ebsim.chunkstore.chunk_index import find_numbers
 from ebsim.chunkstore.ledger import scan_all
 from ebsim.chunkstore.rows import Holder, decode_hold, decode_holder, hold_prefix
 from ebsim.engine.check_report import FindingKind
-from ebsim.engine.holds import reader_of, root_holder
+from ebsim.engine.holds import reader_of, root_holder, volume_holder
 from ebsim.engine.recovery import interrupted_uploads
 from ebsim.engine.region import Region
 from ebsim.errors import UnsupportedFormat
-from ebsim.ids import SnapshotId, is_whole_id
+from ebsim.ids import SnapshotId, VolumeId, is_whole_id
 from ebsim.metadata.transactions import Reader, Table
 
 
@@ -240,9 +240,12 @@ def _may_hold(reader: Reader, region: Region, owner: str) -> bool:
     snapshot_id = SnapshotId(owner)
     if _rows_of(reader, region, snapshot_id).is_busy:
         return True
+    volume = find_volume(reader, VolumeId(owner))
     holds = [
         decode_holder(key) for key, _ in reader.scan(Table.HOLDS, prefix, prefix + b"\xff" * 10,
                                                      limit=2)
     ]  # fmt: skip
+    if volume is not None:
+        return volume.origin is not None and holds == [volume_holder(volume.volume_id)]
     expected: list[Holder] = [root_holder(snapshot_id)]
     return find_snapshot(reader, snapshot_id) is not None and holds == expected

@@ -1,38 +1,26 @@
-"""Making a volume, and noting that it needs its origin no more.
-
-    1  the folder, with state and record, under a name that says it is being made
-    2  transaction   the volume's row; a hold on the snapshot's root
-    3  the folder gets its name
-
-A crash before 2 leaves a folder that recovery deletes, one after it a volume whose folder
-recovery renames.  Nothing is copied: the cost is that of a few small files.
-"""
+"""Making a volume, and noting that it needs its origin no more."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from ebsim.catalog.records import find_volume, get_snapshot, get_volume, put_volume
+from ebsim.catalog.records import find_snapshot, find_volume, get_snapshot, get_volume, put_volume
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
-from ebsim.catalog.volume import Volume, volume_from_json, volume_to_json
-from ebsim.content.fingerprint import checksum
-from ebsim.durable_files import Files, write_atomically
-from ebsim.engine.holds import drop_all_holds, take_hold, volume_holder
+from ebsim.catalog.volume import Volume
+from ebsim.durable_files import write_atomically
+from ebsim.engine.add_volume import add_volume
+from ebsim.engine.holds import drop_holds
+from ebsim.engine.kept_records import VOLUMES, write_current_record
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.source_volume import BLOCK_SIZE_DEFAULT, check_block_size
-from ebsim.errors import Conflict, InvalidRequest, MetadataCorrupt
+from ebsim.engine.tags import check_tags
+from ebsim.errors import Conflict, InvalidRequest, SnapshotNotFound
 from ebsim.ids import VolumeId, new_volume_id
 from ebsim.metadata.transactions import Reader, Transaction
 from ebsim.sources.source import SIZE_BYTES_MAX
 from ebsim.units import GIB
 from ebsim.volumes.volume_folder import NEVER_COMPARED, VolumeFolder, VolumeState
-
-VOLUMES = "volumes"
-NEW_PREFIX = ".new-"
-GONE_PREFIX = ".gone-"
-_RECORD = "volume.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,92 +46,53 @@ class VolumeOptions:
 def create_volume(region: Region, options: VolumeOptions) -> Volume:
     """Make a volume; it can be used at once, and the snapshot be deleted at once.
 
-    Cost: a few milliseconds, whatever the size.
+    Nothing is copied: it costs a few milliseconds, whatever the size.
 
     Raises:
-        SnapshotNotFound: there is no such snapshot.
-        Conflict: it is not completed.
+        SnapshotNotFound, VolumeNotFound: there is no such snapshot, or volume to be like.
+        Conflict: the snapshot is not completed.
         InvalidRequest: an option makes no sense, or the size is less than the snapshot's.
     """
+    check_tags(options.tags)
     recover(region)
     snapshot = _source(region, options)
     volume = _planned(region, options, snapshot)
+    ranges = _first_ranges(options, volume)
     order = _recorded_order(region, options, volume)
-    volumes = region.path / VOLUMES
-    region.files.make_directories(volumes)
-    folder = VolumeFolder(region.files, volumes / f"{NEW_PREFIX}{volume.volume_id}")
     root = snapshot.root if snapshot else None
     since = snapshot.snapshot_id if snapshot else NEVER_COMPARED
-    lock = folder.begin()
-    try:
+
+    def fill(folder: VolumeFolder) -> None:
         folder.create(VolumeState(volume.size_bytes, volume.block_size, root, since))
-        _write_hydration(region.files, folder, options, volume, order)
-        write_record(region.files, folder.path, volume)
+        if ranges:
+            text = json.dumps({"first": ranges}).encode()
+            write_atomically(region.files, folder.hydrate_first, text)
+        if order:
+            write_atomically(region.files, folder.hydrate_order, order)
 
-        def register(txn: Transaction) -> None:
-            put_volume(txn, volume)
-            if root is not None:
-                take_hold(txn, volume_holder(volume.volume_id), root)
+    def check(txn: Transaction) -> None:
+        if snapshot is not None and find_snapshot(txn, snapshot.snapshot_id) is None:
+            raise SnapshotNotFound(snapshot.snapshot_id)
 
-        region.metadata.run(register)
-        region.files.rename(folder.path, volumes / volume.volume_id)
-        region.files.sync_directory(volumes)
-    finally:
-        region.files.close(lock)
+    add_volume(region, volume, fill, check)
     return volume
 
 
 def volume_stands_alone(region: Region, volume_id: VolumeId) -> None:
     """Every block of the volume is here: let go of what it was made from.
 
-    Harmless when it was done before.
+    Harmless when it was done before.  The caller has the volume open, in a session.
     """
 
-    def note(txn: Transaction) -> Volume | None:
+    def note(txn: Transaction) -> None:
         volume = find_volume(txn, volume_id)
-        if volume is None or volume.origin is None:
-            return None
-        alone = replace(volume, origin=None)
-        put_volume(txn, alone)
-        return alone
+        if volume is not None and volume.origin is not None:
+            put_volume(txn, replace(volume, origin=None))
+            drop_holds(txn, volume_id)
 
-    volume = region.metadata.run(note)
-    if volume is not None:
-        write_record(region.files, region.path / VOLUMES / volume_id, volume)
-    drop_all_holds(region, volume_id)
+    region.metadata.run(note)
+    write_current_record(region, volume_id)
     region.reclaimer().run()
-
-
-def write_record(files: Files, folder: Path, volume: Volume) -> None:
-    """Keep the volume's record with its bytes, for the day on which the metadata is lost."""
-    body = json.dumps(volume_to_json(volume), sort_keys=True)
-    document = {"volume": json.loads(body), "checksum": checksum(body.encode()).hex()}
-    write_atomically(files, folder / _RECORD, json.dumps(document).encode())
-
-
-def read_record(files: Files, folder: Path) -> Volume:
-    """The record that ``write_record`` wrote.
-
-    Raises:
-        MetadataCorrupt: it is missing or damaged.
-    """
-    path = folder / _RECORD
-    try:
-        descriptor = files.open_to_read(path)
-    except FileNotFoundError as error:
-        raise MetadataCorrupt(where=str(path), found="it is missing") from error
-    try:
-        text = files.read(descriptor, 0, 1 << 20)
-    finally:
-        files.close(descriptor)
-    try:
-        document = json.loads(text)
-        body = json.dumps(document["volume"], sort_keys=True)
-        if checksum(body.encode()).hex() != document["checksum"]:
-            raise MetadataCorrupt(where=str(path), found="a checksum that does not fit")
-        return volume_from_json(document["volume"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise MetadataCorrupt(where=str(path), found=repr(error)) from error
 
 
 def _source(region: Region, options: VolumeOptions) -> Snapshot | None:
@@ -205,11 +154,23 @@ def _size(options: VolumeOptions, snapshot: Snapshot | None) -> int:
     return gib * GIB
 
 
-def _recorded_order(region: Region, options: VolumeOptions, volume: Volume) -> Path | None:
-    """Where the order of first reading is that the volume is to follow."""
+def _first_ranges(options: VolumeOptions, volume: Volume) -> list[list[int]]:
+    """The ranges of blocks to load before the others."""
+    size = volume.block_size
+    for start, stop in options.first:
+        if not 0 <= start < stop <= volume.size_bytes:
+            raise InvalidRequest(
+                f"the range {start}-{stop} to load first is not within the volume's "
+                f"{volume.size_bytes} bytes. No volume was made."
+            )
+    return [[start // size, -(-stop // size)] for start, stop in options.first]
+
+
+def _recorded_order(region: Region, options: VolumeOptions, volume: Volume) -> bytes:
+    """The order of first reading that the volume is to follow, as ``hydrate.order`` has it."""
     name = options.like
     if name is None:
-        return None
+        return b""
 
     def find(reader: Reader) -> Volume:
         return get_volume(reader, region.account_id, name)
@@ -220,23 +181,6 @@ def _recorded_order(region: Region, options: VolumeOptions, volume: Volume) -> P
             f"{like.volume_id} was not made from the same snapshot. No volume was made. "
             "An order of loading can be taken over from a volume of the same snapshot only."
         )
-    return VolumeFolder(region.files, region.path / VOLUMES / like.volume_id).access
-
-
-def _write_hydration(
-    files: Files, folder: VolumeFolder, options: VolumeOptions, volume: Volume, order: Path | None
-) -> None:
-    size = volume.block_size
-    for start, stop in options.first:
-        if not 0 <= start < stop <= volume.size_bytes:
-            raise InvalidRequest(
-                f"the range {start}-{stop} to load first is not within the volume's "
-                f"{volume.size_bytes} bytes. No volume was made."
-            )
-    if options.first:
-        ranges = [[start // size, -(-stop // size)] for start, stop in options.first]
-        write_atomically(files, folder.hydrate_first, json.dumps({"first": ranges}).encode())
-    if order is not None and files.status(order) is not None:
-        indexes = folder.read_block_indexes(order)
-        text = b"".join(index.to_bytes(8, "little") for index in indexes)
-        write_atomically(files, folder.hydrate_order, text)
+    folder = VolumeFolder(region.files, region.path / VOLUMES / like.volume_id)
+    indexes = folder.read_block_indexes(folder.access)
+    return b"".join(index.to_bytes(8, "little") for index in indexes)

@@ -1,14 +1,13 @@
-"""Finding snapshots and volumes."""
+"""Finding snapshots."""
 
 import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ebsim.catalog.records import get_snapshot, get_volume, scan_snapshots, scan_volumes
+from ebsim.catalog.records import get_snapshot, scan_snapshots
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.snapshot_filter import Filter, check_filters, fits
-from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.chunk_index import find_numbers
 from ebsim.chunkstore.deletion_plan import plan_deletion
 from ebsim.engine.region import Region
@@ -132,13 +131,3 @@ def measure_snapshot(region: Region, snapshot: Snapshot) -> SnapshotUse:
     return SnapshotUse(
         plan.freed_bytes, max(snapshot.referenced_bytes - plan.block_reference_bytes, 0)
     )
-
-
-def list_volumes(region: Region) -> list[Volume]:
-    """The account's source volumes, by id."""
-    return region.metadata.read(lambda reader: scan_volumes(reader, region.account_id))
-
-
-def show_volume(region: Region, volume_id: str) -> Volume:
-    """The volume of that id."""
-    return region.metadata.read(lambda reader: get_volume(reader, region.account_id, volume_id))

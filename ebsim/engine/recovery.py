@@ -12,6 +12,7 @@ What a session may leave, and what becomes of it here:
     a manifest without a snapshot         removed (written, and never acknowledged)
     a manifest to be written or unlinked  written or unlinked
     holds of a reader                     dropped
+    volumes' folders and records          settled (``volume_recovery.py``)
     the reclaim queue                     emptied
 
 Every step may be done twice, and by whoever comes first; the session's file goes last.
@@ -28,6 +29,7 @@ from ebsim.chunkstore.reclaim import session_of
 from ebsim.chunkstore.rows import PackRow, decode_pack
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder
 from ebsim.engine.region import Region
+from ebsim.engine.volume_recovery import settle_volumes
 from ebsim.ids import SnapshotId, VolumeId
 from ebsim.metadata.transactions import Reader, Table, Transaction
 
@@ -114,6 +116,7 @@ def _clear(region: Region, session_ids: Sequence[str]) -> None:
         for snapshot_id in region.metadata.read(lambda reader: _snapshots_of(reader, session_id)):  # noqa: B023 (called at once)
             _settle(region, session_id, snapshot_id)
     region.backend.discard_unsealed()
+    settle_volumes(region)
     # While they are claimed, these sessions look alive to everybody, and to us.
     region.reclaimer(ended=session_ids).run()
     _delete_useless_packs(region, session_ids)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.clock import ManualClock
 from ebsim.engine.create_snapshot import create_snapshot, create_snapshot_of_stream
-from ebsim.engine.list_snapshots import list_volumes, show_snapshot
+from ebsim.engine.list_snapshots import show_snapshot
+from ebsim.engine.list_volumes import list_volumes
 from ebsim.engine.region import Region
 from ebsim.engine.restore_snapshot import restore_snapshot
 from ebsim.engine.snapshot_options import SnapshotOptions

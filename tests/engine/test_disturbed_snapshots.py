@@ -12,7 +12,8 @@ from ebsim.content.fingerprint import fingerprint
 from ebsim.engine.compact_store import compact_store
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.delete_snapshot import delete_snapshots
-from ebsim.engine.list_snapshots import list_snapshots, list_volumes, show_snapshot
+from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
+from ebsim.engine.list_volumes import list_volumes
 from ebsim.engine.recovery import drop_interrupted_upload
 from ebsim.engine.region import Region
 from ebsim.engine.restore_snapshot import verify_snapshot

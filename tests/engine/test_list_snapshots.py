@@ -14,7 +14,8 @@ from ebsim.catalog.snapshot_filter import Filter
 from ebsim.clock import ManualClock
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.diff_snapshots import BlockDifference, ByteRange, diff_snapshots, ranges_of
-from ebsim.engine.list_snapshots import list_snapshots, list_volumes, show_snapshot, show_volume
+from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
+from ebsim.engine.list_volumes import list_volumes, show_volume
 from ebsim.engine.region import Region
 from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.tags import tag_snapshot, untag_snapshot
