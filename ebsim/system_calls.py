@@ -22,6 +22,7 @@ _KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 _KEEP_SIZE_ZERO_RANGE = 0x01 | 0x10
 _RENAME_NOREPLACE = 1
 _AT_CURRENT_DIRECTORY = -100
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -69,6 +70,10 @@ class SystemCalls:
     def zero_range(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
         """Make a range zeros that keeps, or gets, its room on the disk."""
         _fallocate(descriptor, _KEEP_SIZE_ZERO_RANGE, offset_bytes, size_bytes)
+
+    def clone(self, descriptor: int, source: int) -> None:
+        """Let an empty file share all blocks of the open file *source*, until either changes."""
+        fcntl.ioctl(descriptor, _FICLONE, source)
 
     def preadv(
         self, descriptor: int, parts: Sequence[bytearray | memoryview], offset_bytes: int
