@@ -15,11 +15,12 @@ Whoever reads a cut holds a shared ``flock`` on ``cut-SNAP`` meanwhile.
 """
 
 import threading
+from contextlib import ExitStack
 from typing import Protocol
 
 from ebsim.errors import Conflict, EbsimError
 from ebsim.volumes.block_bitmap import BlockBitmap, bitmap_bytes
-from ebsim.volumes.mapped_bits import MappedBits
+from ebsim.volumes.mapped_bits import MappedBits, new_bits
 from ebsim.volumes.sparse_file import DataRange, SparseFile
 from ebsim.volumes.volume_folder import VolumeFolder, VolumeState
 
@@ -33,41 +34,101 @@ class ReadBlock(Protocol):
     def __call__(self, buffer: memoryview, offset_bytes: int) -> None: ...
 
 
-def prepare_cut(folder: VolumeFolder, state: VolumeState, snapshot_id: str) -> None:
-    """Make the files into which blocks are preserved, before anything is frozen.
+class PreservedBlocks:
+    """Where blocks of one cut are preserved, and which are.
 
     Raises:
         StorageFull: there is no room for the bits.
     """
-    files = folder.files
-    SparseFile(files, folder.preserved(snapshot_id), state.size_bytes, create=True).close()
-    descriptor = files.open_or_create(folder.preserved_bits(snapshot_id))
-    try:
-        files.allocate(descriptor, _HEADER_SIZE + bitmap_bytes(state.block_count))
-    finally:
-        files.close(descriptor)
+
+    def __init__(
+        self, folder: VolumeFolder, state: VolumeState, snapshot_id: str, *, create: bool
+    ) -> None:
+        self._files = files = folder.files
+        self.block_size = state.block_size
+        size = bitmap_bytes(state.block_count)
+        with ExitStack() as opened:
+            path = folder.preserved(snapshot_id)
+            self.blocks = SparseFile(files, path, state.size_bytes, create=create)
+            opened.callback(self.blocks.close)
+            open_bits = files.open_or_create if create else files.open_to_write
+            self._descriptor = open_bits(folder.preserved_bits(snapshot_id))
+            opened.callback(files.close, self._descriptor)
+            if create:
+                files.allocate(self._descriptor, _HEADER_SIZE + size)
+            read = files.read(self._descriptor, 0, _HEADER_SIZE + size)
+            opened.pop_all()
+        self.is_broken = read[:_HEADER_SIZE] != bytes(_HEADER_SIZE)
+        self.bits = BlockBitmap(bytearray(read[_HEADER_SIZE:]), state.block_count)
+        self._lock = threading.Lock()
+
+    def note(self, block: int) -> None:
+        """Set the block's bit, in the file first: memory decides what a write may skip.
+
+        Neighbours in one byte are preserved by different threads.
+        """
+        at = block >> 3
+        with self._lock:
+            byte = self.bits.memory[at] | 1 << (block & 7)
+            self._files.write(self._descriptor, [bytes([byte])], _HEADER_SIZE + at)
+            self.bits.memory[at] = byte
+
+    def break_off(self) -> None:
+        """Let whoever reads the cut know that nothing is preserved any more."""
+        self._files.write(self._descriptor, [_BROKEN], 0)
+        self.is_broken = True
+
+    def close(self) -> None:
+        """Release the files, which stay."""
+        self.blocks.close()
+        self._files.close(self._descriptor)
 
 
-class Cut:
-    """The cut for *snapshot_id*, in the process that has the volume open.
+class PreparedCut:
+    """What a cut needs, open before anything is frozen: making it only changes names.
 
-    One thread at a time calls ``preserve`` for a given block.
+    Raises:
+        StorageFull: there is no room for the bits.
     """
 
     def __init__(self, folder: VolumeFolder, state: VolumeState, snapshot_id: str) -> None:
         self.snapshot_id = snapshot_id
-        self._files = folder.files
-        self._lock = threading.Lock()
-        self._block_size = state.block_size
-        self._bits = MappedBits(folder.files, folder.cut(snapshot_id), state.block_count)
-        self._preserved = SparseFile(
-            folder.files, folder.preserved(snapshot_id), state.size_bytes, create=False
-        )
-        self._descriptor = folder.files.open_to_write(folder.preserved_bits(snapshot_id))
-        size = bitmap_bytes(state.block_count)
-        read = folder.files.read(self._descriptor, 0, _HEADER_SIZE + size)
-        self.is_broken = read[:_HEADER_SIZE] != bytes(_HEADER_SIZE)
-        self._is_preserved = BlockBitmap(bytearray(read[_HEADER_SIZE:]), state.block_count)
+        self._folder = folder
+        self.next_dirty = new_bits(folder.files, folder.next_dirty, state.block_count)
+        try:
+            self.preserved = PreservedBlocks(folder, state, snapshot_id, create=True)
+        except BaseException:
+            self.next_dirty.close()
+            folder.discard_cut(snapshot_id, state.size_bytes)
+            raise
+
+    def swap_names(self) -> None:
+        """Let the dirty bits be the cut's, and the new ones the dirty bits: both or neither."""
+        folder, files = self._folder, self._folder.files
+        cut = folder.cut(self.snapshot_id)
+        files.rename(folder.dirty, cut)
+        try:
+            files.rename(folder.next_dirty, folder.dirty)
+        except BaseException:
+            files.rename(cut, folder.dirty)
+            raise
+
+    def close(self) -> None:
+        """Release the files, which stay."""
+        self.next_dirty.close()
+        self.preserved.close()
+
+
+class Cut:
+    """The cut for *snapshot_id*, in the process that has the volume open; owns what it is given.
+
+    One thread at a time calls ``preserve`` for a given block.
+    """
+
+    def __init__(self, snapshot_id: str, bits: MappedBits, preserved: PreservedBlocks) -> None:
+        self.snapshot_id = snapshot_id
+        self._bits = bits
+        self._preserved = preserved
 
     @property
     def bits(self) -> BlockBitmap:
@@ -76,13 +137,13 @@ class Cut:
 
     def needs(self, first: int, stop: int) -> bool:
         """Whether a write to blocks *first* to *stop* has to preserve something first."""
-        if self.is_broken:
+        preserved = self._preserved
+        if preserved.is_broken:
             return False
         if stop - first == 1:
-            return self._bits[first] and not self._is_preserved[first]
+            return self._bits[first] and not preserved.bits[first]
         return any(
-            not self._is_preserved.is_full(start, end)
-            for start, end in self._bits.runs(first, stop)
+            not preserved.bits.is_full(start, end) for start, end in self._bits.runs(first, stop)
         )
 
     def preserve(self, first: int, stop: int, read: ReadBlock) -> None:
@@ -91,31 +152,23 @@ class Cut:
         A failure breaks the cut and is not raised, the write matters more, unless not even
         that can be written down.
         """
+        preserved = self._preserved
         for start, end in self._bits.runs(first, stop):
             for block in range(start, end):
-                if not self.is_broken and not self._is_preserved[block]:
+                if not preserved.is_broken and not preserved.bits[block]:
                     self._preserve_block(block, read)
 
     def _preserve_block(self, block: int, read: ReadBlock) -> None:
-        at = block * self._block_size
-        buffer = memoryview(bytearray(min(self._block_size, self._preserved.size_bytes - at)))
+        preserved = self._preserved
+        at = block * preserved.block_size
+        size = min(preserved.block_size, preserved.blocks.size_bytes - at)
+        buffer = memoryview(bytearray(size))
         try:
             read(buffer, at)
-            self._preserved.write(buffer, at)
-            self._note_preserved(block)
+            preserved.blocks.write(buffer, at)
+            preserved.note(block)
         except EbsimError:
             self.break_off()
-
-    def _note_preserved(self, block: int) -> None:
-        """Set the block's bit, in the file first: memory decides what a write may skip.
-
-        Neighbours in one byte are preserved by different threads.
-        """
-        at = block >> 3
-        with self._lock:
-            byte = self._is_preserved.memory[at] | 1 << (block & 7)
-            self._files.write(self._descriptor, [bytes([byte])], _HEADER_SIZE + at)
-            self._is_preserved.memory[at] = byte
 
     def break_off(self) -> None:
         """Preserve nothing any more, once whoever still reads the cut can know.
@@ -123,14 +176,31 @@ class Cut:
         Raises:
             StorageUnavailable: it could not be written down, so the cut stays whole.
         """
-        self._files.write(self._descriptor, [_BROKEN], 0)
-        self.is_broken = True
+        self._preserved.break_off()
 
     def close(self) -> None:
         """Release the files, which stay."""
         self._bits.close()
         self._preserved.close()
-        self._files.close(self._descriptor)
+
+
+def open_cut(folder: VolumeFolder, state: VolumeState, snapshot_id: str) -> Cut:
+    """Go on with a cut that another process made."""
+    preserved = PreservedBlocks(folder, state, snapshot_id, create=False)
+    with ExitStack() as opened:
+        opened.callback(preserved.close)
+        bits = MappedBits(folder.files, folder.cut(snapshot_id), state.block_count)
+        opened.pop_all()
+    return Cut(snapshot_id, bits, preserved)
+
+
+def is_being_read(folder: VolumeFolder, snapshot_id: str) -> bool:
+    """Whether the process that takes the snapshot is still at it."""
+    descriptor = folder.files.open_to_read(folder.cut(snapshot_id))
+    try:
+        return not folder.files.lock(descriptor, wait=False)
+    finally:
+        folder.files.close(descriptor)
 
 
 class CutReader:
@@ -149,23 +219,28 @@ class CutReader:
         self.size_bytes = state.size_bytes
         self.block_size = state.block_size
         self.block_count = state.block_count
-        self._lock = folder.files.open_to_read(folder.cut(snapshot_id))
-        if not folder.files.lock(self._lock, shared=True, wait=False):
-            folder.files.close(self._lock)
+        with ExitStack() as opened:
+            try:
+                self._open(opened, folder, snapshot_id)
+            except FileNotFoundError as error:
+                raise _broken() from error
+            self._opened = opened.pop_all()
+
+    def _open(self, opened: ExitStack, folder: VolumeFolder, snapshot_id: str) -> None:
+        files, size = folder.files, self.size_bytes
+        lock = files.open_to_read(folder.cut(snapshot_id))
+        opened.callback(files.close, lock)
+        if not files.lock(lock, shared=True, wait=False):
             raise _broken()
-        bits = folder.files.read(self._lock, 0, bitmap_bytes(state.block_count))
-        self.bits = BlockBitmap(bytearray(bits), state.block_count)
-        self._data = SparseFile(
-            folder.files, folder.data, state.size_bytes, create=False, read_only=True
-        )
-        self._preserved = SparseFile(
-            folder.files,
-            folder.preserved(snapshot_id),
-            state.size_bytes,
-            create=False,
-            read_only=True,
-        )
-        self._descriptor = folder.files.open_to_read(folder.preserved_bits(snapshot_id))
+        bits = files.read(lock, 0, bitmap_bytes(self.block_count))
+        self.bits = BlockBitmap(bytearray(bits), self.block_count)
+        self._data = SparseFile(files, folder.data, size, create=False, read_only=True)
+        opened.callback(self._data.close)
+        preserved = folder.preserved(snapshot_id)
+        self._preserved = SparseFile(files, preserved, size, create=False, read_only=True)
+        opened.callback(self._preserved.close)
+        self._descriptor = files.open_to_read(folder.preserved_bits(snapshot_id))
+        opened.callback(files.close, self._descriptor)
 
     def read(self, buffer: memoryview, offset_bytes: int) -> None:
         """Fill *buffer* from *offset_bytes*, a block's start, on.
@@ -208,10 +283,7 @@ class CutReader:
 
     def close(self) -> None:
         """Release files and the lock."""
-        self._data.close()
-        self._preserved.close()
-        self._files.close(self._descriptor)
-        self._files.close(self._lock)
+        self._opened.close()
 
 
 def _broken() -> Conflict:

@@ -169,7 +169,8 @@ class LiveVolume:
     def make_cut(self, snapshot_id: str, *, dirty_only: bool) -> None:
         """Cut the volume at this moment, for ``prepare_cut``'s snapshot; it is frozen."""
         assert self._gate.is_frozen, "a cut is made of a volume that holds still"
-        self._overlay.make_cut(snapshot_id, dirty_only=dirty_only)
+        with self._cut_lock:
+            self._overlay.make_cut(snapshot_id, dirty_only=dirty_only)
 
     def thaw(self) -> bool:
         """Let writes go on; whether they were frozen."""

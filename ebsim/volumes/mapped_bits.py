@@ -6,7 +6,7 @@ is ``durable_bits.py``'s.
 """
 
 import mmap
-from contextlib import closing
+from contextlib import suppress
 from pathlib import Path
 
 from ebsim.disk_errors import Attempt
@@ -58,8 +58,8 @@ class MappedBits(BlockBitmap):
         self._files.close(self._descriptor)
 
 
-def make_empty(files: Files, path: Path, block_count: int) -> None:
-    """Make *path* a bitmap without a bit set, in place of any that was there."""
-    path.unlink(missing_ok=True)
-    with closing(MappedBits(files, path, block_count)):
-        pass
+def new_bits(files: Files, path: Path, block_count: int) -> MappedBits:
+    """Bits of which none is set in the file *path*, in place of any that was there."""
+    with suppress(FileNotFoundError):
+        files.unlink(path)
+    return MappedBits(files, path, block_count)

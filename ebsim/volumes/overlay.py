@@ -20,14 +20,14 @@ Which requests may run at the same time is the caller's to see to (``live_volume
 
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import islice
 
-from ebsim.errors import Conflict, StorageUnavailable
+from ebsim.errors import Conflict, MetadataCorrupt, StorageUnavailable
 from ebsim.volumes.block_bitmap import BlockBitmap, bitmap_bytes
-from ebsim.volumes.cut import Cut, prepare_cut
-from ebsim.volumes.mapped_bits import PAGE, MappedBits, make_empty, padded_bytes
+from ebsim.volumes.cut import Cut, PreparedCut, is_being_read, open_cut
+from ebsim.volumes.mapped_bits import PAGE, MappedBits, padded_bytes
 from ebsim.volumes.sparse_file import SparseFile
 from ebsim.volumes.volume_folder import NOT_KNOWN, VolumeFolder, VolumeState
 
@@ -60,28 +60,44 @@ class Overlay:
         self._unsaved_pages: set[int] = set()
         self._failure: StorageUnavailable | None = None
         self.cut: Cut | None = None
+        self._prepared: PreparedCut | None = None
         state = folder.load()
         is_trusted = state.boot in (None, boot)
-        self._data = SparseFile(folder.files, folder.data, state.size_bytes, create=False)
-        self._present, self._durable = self._open_present(state, boot)
-        self._dirty = self._open_dirty(state, is_trusted=is_trusted)
-        # Before any byte changes: from here on the bits are of this boot.
-        dirty_since = state.dirty_since if is_trusted else NOT_KNOWN
-        self._store_state(replace(state, boot=boot, dirty_since=dirty_since))
-        for snapshot_id in folder.cuts():
-            self._take_up_cut(snapshot_id, is_trusted=is_trusted)
-        self._discard_unused()
+        with ExitStack() as opened:
+            self._data = self._open_data(state)
+            opened.callback(self._data.close)
+            self._present, self._durable = self._open_present(state, boot, opened)
+            self._dirty = self._open_dirty(state, is_trusted=is_trusted)
+            opened.callback(self._dirty.close)
+            # Before any byte changes: from here on the bits are of this boot.
+            dirty_since = state.dirty_since if is_trusted else NOT_KNOWN
+            self._store_state(replace(state, boot=boot, dirty_since=dirty_since))
+            for snapshot_id in folder.cuts():
+                self._take_up_cut(snapshot_id, is_trusted=is_trusted)
+            self._discard_unused()
+            opened.pop_all()
 
-    def _open_present(self, state: VolumeState, boot: str) -> tuple[MappedBits | None, int]:
+    def _open_data(self, state: VolumeState) -> SparseFile:
+        folder = self._folder
+        try:
+            return SparseFile(folder.files, folder.data, state.size_bytes, create=False)
+        except FileNotFoundError as error:
+            raise MetadataCorrupt(where=str(folder.data), found="it is missing") from error
+
+    def _open_present(
+        self, state: VolumeState, boot: str, opened: ExitStack
+    ) -> tuple[MappedBits | None, int]:
         if state.origin is None:
             return None, -1
         folder, files = self._folder, self._folder.files
         durable = files.open_or_create(folder.present)
+        opened.callback(files.close, durable)
         files.allocate(durable, padded_bytes(state.block_count))
         is_live = state.boot == boot and files.status(folder.live_present) is not None
         if not is_live:
             folder.discard(folder.live_present)
         live = MappedBits(files, folder.live_present, state.block_count)
+        opened.callback(live.close)
         size = bitmap_bytes(state.block_count)
         if not is_live:
             live.memory[:size] = files.read(durable, 0, size)
@@ -223,20 +239,21 @@ class Overlay:
                 f"{self.cut.snapshot_id} is being taken of the volume. Its size is unchanged. "
                 "Resize it when the snapshot is done."
             )
-        old = self._state
-        state = replace(old, size_bytes=size_bytes)
+        self._forget_prepared()
+        state = replace(self._state, size_bytes=size_bytes)
         self._data.grow(size_bytes)
         self._data.sync()
         self._folder.files.sync_directory(self._folder.path)
         files = self._folder.files
         with self._sync_lock, self._bits_lock:
-            self._dirty.close()
+            old_dirty, old_present = self._dirty, self._present
             self._dirty = MappedBits(files, self._folder.dirty, state.block_count)
-            if self._present is not None:
-                self._present.close()
+            old_dirty.close()
+            if old_present is not None:
+                files.allocate(self._durable, padded_bytes(state.block_count))
                 live = self._folder.live_present
                 self._present = MappedBits(files, live, state.block_count)
-                files.allocate(self._durable, padded_bytes(state.block_count))
+                old_present.close()
         self._store_state(state)
 
     def close(self) -> None:
@@ -245,6 +262,9 @@ class Overlay:
             self.sync()
             self._dirty.sync()
             if self.cut is None:
+                # The names that a cut swapped must not come back under a state that
+                # says that the bits can be believed.
+                self._folder.files.sync_directory(self._folder.path)
                 self._store_state(replace(self._state, boot=None))
         finally:
             self.abandon()
@@ -258,6 +278,8 @@ class Overlay:
             self._folder.files.close(self._durable)
         if self.cut is not None:
             self.cut.close()
+        if self._prepared is not None:
+            self._prepared.close()
 
     def _store_state(self, state: VolumeState) -> None:
         self._folder.store(state)
@@ -276,22 +298,34 @@ class Overlay:
                 f"{self.cut.snapshot_id} is being taken of the volume, and one at a time can "
                 "be. Nothing was changed. Try again when it is done."
             )
-        prepare_cut(self._folder, self._state, snapshot_id)
-        block_count = self._state.block_count
-        make_empty(self._folder.files, self._folder.next_dirty, block_count)
+        self._forget_prepared()
+        self._prepared = PreparedCut(self._folder, self._state, snapshot_id)
         return dirty_since is not None and dirty_since == self._state.dirty_since
 
     def make_cut(self, snapshot_id: str, *, dirty_only: bool) -> None:
-        """Cut: from now on the blocks it reads are preserved.  No write is in progress."""
-        folder, files = self._folder, self._folder.files
+        """Cut: from now on the blocks it reads are preserved.  No write is in progress.
+
+        Raises:
+            Conflict: what ``prepare_cut`` made ready was given up since.
+            StorageUnavailable: a name could not be changed; there is no cut.
+        """
+        prepared = self._prepared
+        if self.cut is not None or prepared is None or prepared.snapshot_id != snapshot_id:
+            raise Conflict(
+                f"the volume was resized, or another snapshot of it begun, before {snapshot_id} "
+                "was cut. No snapshot was made. Try again."
+            )
         with self._bits_lock:
             self._choose_blocks(dirty_only=dirty_only)
-            files.rename(folder.dirty, folder.cut(snapshot_id))
-            files.rename(folder.next_dirty, folder.dirty)
-            old = self._dirty
-            self._dirty = MappedBits(files, folder.dirty, self._state.block_count)
-            old.close()
-            self.cut = Cut(folder, self._state, snapshot_id)
+            prepared.swap_names()
+            self.cut = Cut(snapshot_id, self._dirty, prepared.preserved)
+            self._dirty, self._prepared = prepared.next_dirty, None
+
+    def _forget_prepared(self) -> None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.close()
+            self.discard_cut(prepared.snapshot_id)
 
     def _choose_blocks(self, *, dirty_only: bool) -> None:
         """Make the dirty bits those of the blocks to read: here, and dirty if that is known.
@@ -308,6 +342,8 @@ class Overlay:
 
         The cut itself stays until ``drop_cut``.
         """
+        if self._prepared is not None and self._prepared.snapshot_id == snapshot_id:
+            self._forget_prepared()
         cut = self.cut
         if cut is None or cut.snapshot_id != snapshot_id:
             return False
@@ -351,20 +387,11 @@ class Overlay:
         Its snapshot may be read still, by another process.  After an unclean end of the
         machine nothing reads it, and every block is dirty already.
         """
-        if is_trusted and self._is_being_read(snapshot_id):
-            self.cut = Cut(self._folder, self._state, snapshot_id)
+        if is_trusted and is_being_read(self._folder, snapshot_id):
+            self.cut = open_cut(self._folder, self._state, snapshot_id)
             return
         if is_trusted:
             path = self._folder.cut(snapshot_id)
             with closing(MappedBits(self._folder.files, path, self._state.block_count)) as bits:
                 self._settle(snapshot_id, bits)
         self.discard_cut(snapshot_id)
-
-    def _is_being_read(self, snapshot_id: str) -> bool:
-        """Whether the process that takes the snapshot is still at it."""
-        files = self._folder.files
-        descriptor = files.open_to_read(self._folder.cut(snapshot_id))
-        try:
-            return not files.lock(descriptor, wait=False)
-        finally:
-            files.close(descriptor)

@@ -81,6 +81,8 @@ class RequestGate:
                 raise Conflict("writes are frozen already, by another snapshot. Try again.")
             self._is_frozen = True
             while self._writes_running:
+                if not self._is_frozen:
+                    raise FreezeTimedOut("writes were let go on. No snapshot was cut. Try again.")
                 rest = deadline - monotonic()
                 if rest <= 0:
                     self._is_frozen = False

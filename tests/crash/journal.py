@@ -201,6 +201,12 @@ class Recording(SystemCalls):
             if self._name_step(Unlink, path):
                 self._inodes.pop(str(self._name(path)), None)
 
+    def rmdir(self, path: Path) -> None:
+        with self._lock:
+            super().rmdir(path)
+            if self._name_step(Unlink, path):
+                self._inodes.pop(str(self._name(path)), None)
+
     def mkdir(self, path: Path) -> None:
         with self._lock:
             super().mkdir(path)
@@ -232,4 +238,6 @@ class Recording(SystemCalls):
 
     def _renamed(self, path: Path, target: Path) -> None:
         if self._name_step(Rename, path, target):
-            self._inodes[str(self._name(target))] = self._inodes.pop(str(self._name(path)))
+            old, new = str(self._name(path)), str(self._name(target))
+            for name in [n for n in self._inodes if n == old or n.startswith(f"{old}/")]:
+                self._inodes[new + name.removeprefix(old)] = self._inodes.pop(name)

@@ -107,6 +107,8 @@ class _NameChange:
 
     edits: dict[str, Inode | None]
     unsynced: set[str]
+    moved: tuple[str, str] | None = None
+    """A directory's old and new path: what it holds moves with it."""
 
 
 class SimulatedDisk:
@@ -173,33 +175,41 @@ class SimulatedDisk:
 
     def _change_names(self, step: Create | Rename | Link | Unlink) -> None:
         edits: dict[str, Inode | None]
+        moved = None
         match step:
             case Create(path, inode):
                 edits = {path: inode}
                 if inode != DIRECTORY:
                     self._files[inode] = _File(b"", b"", [])
             case Rename(path, target):
-                assert self._current[path] != DIRECTORY, "directories are never renamed here"
                 edits = {path: None, target: self._current[path]}
+                if self._current[path] == DIRECTORY:
+                    moved = (path, target)
+                    # Which of its names would be durable where is more than is modelled here.
+                    waiting = {name for change in self._pending for name in change.edits}
+                    assert not any(name.startswith(f"{path}/") for name in waiting), (
+                        "what a directory holds is synced before the directory is renamed"
+                    )
             case Link(path, target):
                 edits = {target: self._current[path]}
             case Unlink(path):
                 edits = {path: None}
-        self._pending.append(_NameChange(edits, {_parent(path) for path in edits}))
-        _edit(self._current, edits)
+        change = _NameChange(edits, {_parent(path) for path in edits}, moved)
+        self._pending.append(change)
+        _edit(self._current, change)
 
     def _sync_directory(self, directory: str) -> None:
         for change in self._pending:
             change.unsynced.discard(directory)
             if not change.unsynced:
-                _edit(self._durable, change.edits)
+                _edit(self._durable, change)
         self._pending = [change for change in self._pending if change.unsynced]
 
     def _some_names(self, random: Random) -> dict[str, Inode]:
         names = dict(self._durable)
         for change in self._pending:
             if random.random() < 0.5:
-                _edit(names, change.edits)
+                _edit(names, change)
         return names
 
     def _image(
@@ -264,8 +274,12 @@ def _some_changes(file: _File, random: Random) -> bytes:
     return data
 
 
-def _edit(names: dict[str, Inode], edits: dict[str, Inode | None]) -> None:
-    for path, inode in edits.items():
+def _edit(names: dict[str, Inode], change: _NameChange) -> None:
+    if change.moved is not None:
+        old, new = change.moved
+        for name in [name for name in names if name.startswith(f"{old}/")]:
+            names[new + name.removeprefix(old)] = names.pop(name)
+    for path, inode in change.edits.items():
         if inode is None:
             names.pop(path, None)
         else:
