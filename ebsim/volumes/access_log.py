@@ -7,7 +7,9 @@ a crash is not missed.
 
 import threading
 from array import array
+from contextlib import suppress
 
+from ebsim.errors import StorageUnavailable
 from ebsim.volumes.volume_folder import VolumeFolder
 
 _KEPT_MAX = 1024
@@ -45,8 +47,10 @@ class AccessLog:
         kept, self._kept = self._kept, array("Q")
         if kept and self._end < _RECORDED_MAX * 8:
             assert kept.itemsize == 8, "an index is 64 bits"
-            self._files.write(self._descriptor, [_little_endian(kept)], self._end)
-            self._end += 8 * len(kept)
+            # A full disk must not fail the read that is noted: the block itself is there.
+            with suppress(StorageUnavailable):
+                self._files.write(self._descriptor, [_little_endian(kept)], self._end)
+                self._end += 8 * len(kept)
 
 
 def _little_endian(indexes: "array[int]") -> bytes:
