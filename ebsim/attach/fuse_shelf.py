@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 
 from ebsim.volumes.block_device import BlockDevice
 
+__all__ = ["BlockDevice", "Image", "Shelf"]
+
 
 class Image(NamedTuple):
     """What can be told of an image without opening it."""

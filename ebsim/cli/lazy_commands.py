@@ -29,6 +29,11 @@ COMMANDS = {
     "import": LazyCommand(
         "ebsim.cli.images", "import_image", "Snapshot a qcow2, VMDK, VHD, VHDX or VDI image."
     ),
+    "mount": LazyCommand(
+        "ebsim.cli.mounted",
+        "mount",
+        "Show snapshots and volumes as files in DIR until it is unmounted.",
+    ),
     "restore": LazyCommand(
         "ebsim.cli.restore", "restore", "Write a snapshot to a file or device."
     ),

@@ -32,6 +32,9 @@ INITIALIZE = "initialize"
 SNAPSHOT = "snapshot"
 """The purpose of a process that has a volume for the moment in which it is cut."""
 
+MOUNT = "mount"
+"""The purpose of a process that shows a volume as a file: whoever has that open must close it."""
+
 _LET_GO_SECONDS = 30.0
 _CUT_SECONDS = 5.0
 
@@ -180,6 +183,12 @@ def _operations(opened: OpenedVolume) -> dict[str, Callable[[Answer], Answer]]:
 
     def detach(message: Answer) -> Answer:
         del message
+        if opened.facts["purpose"] == MOUNT:
+            raise Conflict(
+                f"{opened.volume.volume_id} is open as a file in a mounted directory, of process "
+                f"{opened.facts['pid']}. Nothing was changed. Close it there: unmount what lies "
+                "on it, or the directory."
+            )
         opened.asked_to_stop.set()
         return {}
 
@@ -249,7 +258,9 @@ def serving_facts(folder: VolumeFolder) -> dict[str, Any]:
 def _in_use(folder: VolumeFolder) -> VolumeInUse:
     facts = serving_facts(folder)
     who = f"process {facts['pid']} ({facts['purpose']})" if facts else "another process"
-    return VolumeInUse(
-        f"{folder.path.name} is in use by {who}. Nothing was changed. "
-        f"End that first: ebsim volume detach {folder.path.name}"
+    how = (
+        "Close it there: unmount what lies on it, or the directory."
+        if facts.get("purpose") == MOUNT
+        else f"End that first: ebsim volume detach {folder.path.name}"
     )
+    return VolumeInUse(f"{folder.path.name} is in use by {who}. Nothing was changed. {how}")
