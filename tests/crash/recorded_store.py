@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ebsim.backends.local_directory import LocalDirectory
+from ebsim.catalog.records import scan_volumes
 from ebsim.catalog.snapshot import Snapshot, SnapshotState, decode_snapshot
 from ebsim.clock import ManualClock
 from ebsim.durable_files import Files
@@ -25,6 +26,9 @@ from ebsim.metadata.transactions import Metadata, Reader, Table, Transaction
 from tests.crash.journal import Recording
 from tests.crash.simulated_disk import CrashState
 from tests.engine.stores import open_store
+
+if TYPE_CHECKING:
+    from ebsim.catalog.volume import Volume
 
 T = TypeVar("T")
 
@@ -75,6 +79,7 @@ class RecordedMetadata:
 
     def __init__(self, inner: Metadata, home: Path, recording: Recording) -> None:
         self.catalogs: list[dict[str, Snapshot]] = []
+        self.volumes: list[list[Volume]] = []
         self._inner = inner
         self._file = home / METADATA / "data.mdb"
         self._recording = recording
@@ -98,6 +103,7 @@ class RecordedMetadata:
             self._last = data
             self._recording.mark(str(len(self.catalogs)), {f"{METADATA}/data.mdb": data})
             self.catalogs.append(catalog_of(self._inner))
+            self.volumes.append(self._inner.read(scan_volumes))
 
 
 @contextmanager

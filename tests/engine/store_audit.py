@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from ebsim.catalog.manifest import manifest_name, read_manifest
 from ebsim.catalog.records import find_volume
 from ebsim.catalog.snapshot import Snapshot, SnapshotState, decode_snapshot
+from ebsim.catalog.volume import decode_volume
 from ebsim.chunkstore.pack_format import HEADER_SIZE
 from ebsim.chunkstore.rows import (
     COUNTS_PER_PAGE,
@@ -27,6 +28,7 @@ from ebsim.chunkstore.rows import (
     decode_node_row,
     decode_pack,
 )
+from ebsim.engine.kept_records import kept_volume
 from ebsim.engine.region import Region
 from ebsim.errors import EbsimError
 from ebsim.ids import Digest
@@ -55,6 +57,7 @@ class StoreAudit:
             decode_chunk_number(row): Digest(key) for key, row in self._rows[Table.CHUNKS]
         }
         self.snapshots = [decode_snapshot(row) for _, row in self._rows[Table.SNAPSHOTS]]
+        self.volumes = [decode_volume(row) for _, row in self._rows[Table.VOLUMES]]
         self.holds = [
             (decode_holder(key), *decode_hold(row)) for key, row in self._rows[Table.HOLDS]
         ]
@@ -65,6 +68,7 @@ class StoreAudit:
             *self._about_chunks(),
             *self._about_packs(),
             *self._about_snapshots(),
+            *self._about_volumes(),
             *self._about_leftovers(),
         ]
 
@@ -154,6 +158,30 @@ class StoreAudit:
             if len(self._rows[table]) != index_count:
                 yield f"{table} has {len(self._rows[table])} rows for {index_count} snapshots"
 
+    def _about_volumes(self) -> Iterator[str]:
+        held = {(holder.owner, digest.hex()) for holder, _, digest in self.holds}
+        named = {snapshot.volume_id for snapshot in self.snapshots}
+        kept = {volume.volume_id for volume in self.volumes if not volume.is_deleted}
+        for volume in self.volumes:
+            if volume.is_deleted and volume.volume_id not in named:
+                yield f"{volume.volume_id} is deleted, and no snapshot names it"
+            if volume.origin is not None and (volume.volume_id, volume.origin) not in held:
+                yield f"{volume.volume_id} does not hold its origin"
+            if not volume.is_local or volume.is_deleted:
+                kept.discard(volume.volume_id)
+                continue
+            try:
+                found = kept_volume(self._region.files, self._region.path, volume.volume_id)
+            except EbsimError as error:
+                yield str(error)
+                continue
+            if found != volume:
+                yield f"the kept record of {volume.volume_id} is not what the catalog says"
+        folder = self._region.path / "volumes"
+        found_names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        if found_names != kept:
+            yield f"volumes/ has {sorted(found_names)}, the catalog {sorted(kept)}"
+
     def _about_manifest(self, snapshot: Snapshot) -> Iterator[str]:
         volume = self._region.metadata.read(lambda reader: find_volume(reader, snapshot.volume_id))
         try:
@@ -177,6 +205,7 @@ class StoreAudit:
         if sessions or self._rows[Table.SESSIONS]:
             yield f"sessions are left: {sessions}, {self._rows[Table.SESSIONS]}"
         ids = {snapshot.snapshot_id for snapshot in self.snapshots} | self._interrupted()
+        ids |= {volume.volume_id for volume in self.volumes if volume.origin is not None}
         for holder, number, _ in self.holds:
             if holder.owner not in ids:
                 yield f"{holder.owner} holds chunk {number} and is gone"

@@ -1,0 +1,117 @@
+"""Making and removing a volume is stopped at every step it takes on the disk.
+
+For each crash state (``simulated_disk.py``), after recovery: the volumes are exactly those
+of the last commit, each has its folder, its kept record and its hold, what it was made from
+is there to be read, nothing else is left in ``volumes/``, and the audit finds nothing wrong.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ebsim.catalog.records import scan_volumes
+from ebsim.catalog.volume import Volume
+from ebsim.engine.create_volume import VolumeOptions, create_volume
+from ebsim.engine.delete_snapshot import delete_snapshots
+from ebsim.engine.list_volumes import list_volumes
+from ebsim.engine.open_volume import open_volume
+from ebsim.engine.recovery import recover
+from ebsim.engine.region import Region
+from ebsim.engine.remove_volume import remove_volume
+from tests.conftest import PROFILE
+from tests.crash.recorded_store import open_small_store, quick_directory, recorded_store
+from tests.crash.scenes import Scene as StoreScene
+from tests.crash.scenes import one, prepare
+from tests.crash.simulated_disk import CrashState, crash_states, materialise
+from tests.engine.store_audit import complaints_about
+
+REORDERINGS = 200 if PROFILE == "deep" else 16
+
+Contents = dict[str, bytes]
+
+
+def from_snapshot(region: Region, disk: Path, contents: Contents) -> None:
+    del disk
+    create_volume(region, VolumeOptions(snapshot=next(iter(contents)), first=[(0, 9000)]))
+
+
+def empty(region: Region, disk: Path, contents: Contents) -> None:
+    del disk, contents
+    create_volume(region, VolumeOptions(size_gib=1))
+
+
+def local(region: Region) -> list[Volume]:
+    return [volume for volume in list_volumes(region) if volume.is_local]
+
+
+def remove(region: Region, disk: Path, contents: Contents) -> None:
+    del disk, contents
+    remove_volume(region, local(region)[0].volume_id)
+
+
+def made(home: Path, disk: Path, contents: Contents) -> None:
+    """A volume of a snapshot, which is there still."""
+    one(home, disk, contents)
+    region = open_small_store(home, Random("made"))
+    from_snapshot(region, disk, contents)
+    region.close()
+
+
+def alone(home: Path, disk: Path, contents: Contents) -> None:
+    """A volume of a snapshot that was deleted: it alone holds the blocks."""
+    made(home, disk, contents)
+    region = open_small_store(home, Random("alone"))
+    delete_snapshots(region, list(contents))
+    region.close()
+
+
+SCENES = {
+    "create from a snapshot": StoreScene(one, from_snapshot),
+    "create an empty one": StoreScene(None, empty),
+    "remove": StoreScene(made, remove),
+    "remove the last that needs the blocks": StoreScene(alone, remove),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENES)
+def test_a_crash_at_any_step_leaves_a_volume_whole_or_nothing_of_it(
+    name: str, figure: Callable[[str], None]
+) -> None:
+    scene = SCENES[name]
+    with quick_directory() as folder:
+        home, disk, contents = prepare(scene, folder)
+        data = next(iter(contents.values()), b"")
+        with recorded_store(home, Random("recorded")) as (region, recording, metadata):
+            scene.verb(region, disk, contents)
+        count = 0
+        for state in crash_states(recording.journal, reorderings=REORDERINGS):
+            expected = metadata.volumes[int(state.marks[-1]) if state.marks else 0]
+            examine(state, expected, data, folder / "crashed")
+            count += 1
+    figure(f"{count} crash states")
+    assert count > 10, "the verb was not recorded"
+
+
+def examine(state: CrashState, expected: list[Volume], data: bytes, home: Path) -> None:
+    home.mkdir()
+    materialise(state, home)
+    region = open_small_store(home, Random(str(state)))
+    try:
+        recover(region)
+        assert region.metadata.read(scan_volumes) == expected, state
+        assert complaints_about(region) == [], state
+        for volume in local(region):
+            if volume.origin is not None:
+                with open_volume(region, volume.volume_id, "test", hydrates=False) as opened:
+                    found = bytearray(volume.size_bytes)
+                    opened.device.read_at(0, memoryview(found))
+                assert found == data, state
+            remove_volume(region, volume.volume_id)
+        assert complaints_about(region) == [], state
+    finally:
+        region.close()
+        shutil.rmtree(home)
