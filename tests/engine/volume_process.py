@@ -1,8 +1,9 @@
 """A process that has volumes open and writes to them: ``volume_process.py HOME VOL...``
 
-Prints ``ready``, then writes a rising number to the first block of each volume in turn,
-flushing none, until standard input ends or the volumes are asked for.  Blocks 1 to 99 get
-other data, so that snapshots taken meanwhile have something to preserve.
+Writes 0 to the first block of each volume, prints ``ready``, then writes a rising number
+there to each volume in turn, flushing none, until standard input ends or the volumes are
+asked for.  Blocks 1 to 99 get other data, so that snapshots taken meanwhile have something
+to preserve.
 """
 
 import sys
@@ -29,8 +30,10 @@ def main() -> None:
             ended.set()
 
         threading.Thread(target=wait_for_the_end, daemon=True).start()
-        print("ready", flush=True)
         number = 0
+        for volume in opened:
+            volume.device.write_at(0, number.to_bytes(8, "little"))
+        print("ready", flush=True)
         while not ended.is_set() and not opened[0].asked_to_stop.is_set():
             number += 1
             for volume in opened:
