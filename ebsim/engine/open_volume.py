@@ -15,14 +15,13 @@ from ebsim.durable_files import write_atomically
 from ebsim.engine.create_volume import volume_stands_alone
 from ebsim.engine.region import Region
 from ebsim.errors import Conflict, InvalidRequest, VolumeInUse
-from ebsim.ids import SnapshotId, VolumeId
+from ebsim.ids import Digest, SnapshotId, VolumeId
 from ebsim.units import MIB
-from ebsim.volumes.access_log import AccessLog
 from ebsim.volumes.control import Answer, ControlClient, ControlServer, NotServed
 from ebsim.volumes.hydration import Hydrator, read_order
 from ebsim.volumes.live_volume import LiveVolume
+from ebsim.volumes.open_live_volume import open_live_volume
 from ebsim.volumes.origin import Origin
-from ebsim.volumes.overlay import Overlay
 from ebsim.volumes.volume_folder import VolumeFolder, current_boot
 from ebsim.waiting import wait_until
 
@@ -172,10 +171,10 @@ def _open_device(region: Region, folder: VolumeFolder) -> LiveVolume:
         )
         return snapshot is not None and snapshot.state is SnapshotState.COMPLETED
 
-    overlay = Overlay(folder, current_boot(), is_completed)
-    root = overlay.state.origin
-    origin = Origin(root, region.chunks) if root is not None else None
-    return LiveVolume(overlay, origin, AccessLog(folder))
+    def origin_of(root: Digest) -> Origin:
+        return Origin(root, region.chunks)
+
+    return open_live_volume(folder, current_boot(), is_completed, origin_of)
 
 
 def _operations(opened: OpenedVolume) -> dict[str, Callable[[Answer], Answer]]:

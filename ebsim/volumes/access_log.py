@@ -23,7 +23,11 @@ class AccessLog:
     def __init__(self, folder: VolumeFolder) -> None:
         self._files = folder.files
         self._descriptor = folder.files.open_or_create(folder.access)
-        self._end = folder.files.status_of(self._descriptor).st_size // 8 * 8
+        try:
+            self._end = folder.files.status_of(self._descriptor).st_size // 8 * 8
+        except BaseException:
+            self._files.close(self._descriptor)
+            raise
         self._lock = threading.Lock()
         self._kept = array("Q")
 

@@ -72,6 +72,7 @@ class Overlay:
             # Before any byte changes: from here on the bits are of this boot.
             dirty_since = state.dirty_since if is_trusted else NOT_KNOWN
             self._store_state(replace(state, boot=boot, dirty_since=dirty_since))
+            opened.callback(self._close_cuts)
             for snapshot_id in folder.cuts():
                 self._take_up_cut(snapshot_id, is_trusted=is_trusted)
             self._discard_unused()
@@ -276,10 +277,12 @@ class Overlay:
         if self._present is not None:
             self._present.close()
             self._folder.files.close(self._durable)
-        if self.cut is not None:
-            self.cut.close()
-        if self._prepared is not None:
-            self._prepared.close()
+        self._close_cuts()
+
+    def _close_cuts(self) -> None:
+        for cut in (self.cut, self._prepared):
+            if cut is not None:
+                cut.close()
 
     def _store_state(self, state: VolumeState) -> None:
         self._folder.store(state)

@@ -252,6 +252,8 @@ def test_a_crash_at_any_step_leaves_what_was_flushed(
         script.volume.abandon()
         count = 0
         for state in volume_crash_states(script.recording.journal, reorderings=REORDERINGS):
+            if not state.marks:
+                continue  # nothing has been done yet
             expected = script.expectations[int(state.marks[-1])]
             boots = ["boot 1", "boot 2"] if state.kind.startswith("killed") else ["boot 2"]
             for boot in boots:

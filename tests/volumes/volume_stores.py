@@ -9,10 +9,9 @@ from random import Random
 from ebsim.content.digest import node_digest
 from ebsim.durable_files import Files
 from ebsim.errors import Conflict, EbsimError
-from ebsim.volumes.access_log import AccessLog
 from ebsim.volumes.cut import CutReader
 from ebsim.volumes.live_volume import LiveVolume
-from ebsim.volumes.overlay import Overlay
+from ebsim.volumes.open_live_volume import open_live_volume
 from ebsim.volumes.volume_folder import NEVER_COMPARED, VolumeFolder, VolumeState
 
 BLOCK = 4096
@@ -84,10 +83,10 @@ class SmallVolume:
         self.open()
 
     def open(self) -> LiveVolume:
-        overlay = Overlay(self.folder, self.boot, self.completed.__contains__)
-        is_alone = overlay.state.origin is None
-        origin = None if is_alone else self.origin
-        self.device = LiveVolume(overlay, origin, AccessLog(self.folder))
+        is_completed = self.completed.__contains__
+        self.device = open_live_volume(
+            self.folder, self.boot, is_completed, lambda _root: self.origin
+        )
         return self.device
 
     def kill(self) -> None:
