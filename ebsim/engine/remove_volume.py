@@ -52,14 +52,16 @@ def _refuse_attached(volume: Volume) -> None:
 
 def _remove(region: Region, volume: Volume) -> None:
     recover(region)
-    with region.session() as session:
-        folder = VolumeFolder(region.files, region.path / VOLUMES / volume.volume_id)
-        if region.files.status(folder.path) is None:
-            # Lost, or removed by a first attempt that met a full disk afterwards.
+    folder = VolumeFolder(region.files, region.path / VOLUMES / volume.volume_id)
+    if region.files.status(folder.path) is None:
+        # Lost, or removed by a first attempt that met a full disk afterwards.
+        with region.session() as session:
             _forget(region, session, volume)
-        else:
-            with idle_volume(folder):
-                _remove_folder(region, session, volume, folder)
+            region.reclaimer().run()
+        return
+    # Refused before there is a session: it would be left as after a crash.
+    with idle_volume(folder), region.session() as session:
+        _remove_folder(region, session, volume, folder)
         region.reclaimer().run()
 
 
