@@ -16,7 +16,7 @@ Source:
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ebsim.errors import EbsimError
+from ebsim.errors import InvalidRequest
 from ebsim.nbd import wire
 from ebsim.nbd.export_offer import PAYLOAD_BYTES_MAX, Agreement
 
@@ -38,7 +38,7 @@ _FLAGS = {
 }
 
 
-class ProtocolViolation(EbsimError):
+class ProtocolViolation(InvalidRequest):
     """The client broke the protocol; where its next request begins is not known."""
 
 
