@@ -166,7 +166,7 @@ def test_a_disk_that_is_mounted_is_snapshotted_with_a_warning(
     ("name", "code", "part"),
     [
         ("vol-0123456789abcdef0", ExitCode.NOT_FOUND, "ebsim volume ls"),
-        ("vol-0123", ExitCode.INVALID_REQUEST, "vol-0123"),
+        ("vol-0123", ExitCode.NOT_FOUND, "ebsim volume ls"),
         ("vol-xyz", ExitCode.SOURCE_UNUSABLE, "vol-xyz does not exist"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from ebsim.catalog.records import find_volume, scan_volumes
 from ebsim.chunkstore.rows import decode_holder
 from ebsim.clock import ManualClock
+from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.create_volume import VolumeOptions, create_volume, volume_stands_alone
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.kept_records import read_record
@@ -32,6 +33,7 @@ from ebsim.ids import VolumeId
 from ebsim.metadata.transactions import Table
 from ebsim.units import GIB, TIB
 from ebsim.volumes.volume_folder import NEVER_COMPARED
+from tests.engine.interruptions import Interference
 from tests.engine.stores import BLOCK, block_bytes, open_store, restored, take, write_disk
 
 SIZE = 300 * BLOCK + 700
@@ -299,7 +301,12 @@ def test_another_account_s_volumes_are_not_seen(region: Region, clock: ManualClo
     assert len(region.metadata.read(scan_volumes)) == 1
 
 
-def test_a_pending_snapshot_makes_no_volume(region: Region, snapshot_id: str) -> None:
-    del snapshot_id
-    with pytest.raises(Conflict):
-        create_snapshot_set(region, ["vol-00000000000000000"], SnapshotOptions())
+def test_a_pending_snapshot_makes_no_volume(region: Region, tmp_path: Path) -> None:
+    def make_volume() -> None:
+        (pending,) = list_snapshots(region).snapshots
+        with pytest.raises(Conflict, match="is pending, not completed"):
+            made_from(region, pending.snapshot_id)
+
+    image = write_disk(tmp_path / "disk.img", SIZE, BLOCKS)
+    create_snapshot(region, str(image), progress=Interference(1, make_volume))
+    assert [volume.is_local for volume in list_volumes(region)] == [False]

@@ -47,6 +47,7 @@ class LiveVolumes:
         self._folders = {name: VolumeFolder(Files(), folder / name) for name in names}
         self._volumes: dict[str, LiveVolume] = {}
         for name, place in self._folders.items():
+            place.begin()  # its lock is kept until the process ends
             place.create(VolumeState(size_bytes, BLOCK_SIZE, None, NEVER_COMPARED))
             overlay = Overlay(place, current_boot(), is_completed=lambda _snapshot_id: False)
             self._volumes[name] = LiveVolume(overlay, origin=None)
