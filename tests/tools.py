@@ -28,6 +28,13 @@ def require_root() -> None:
         lacking("needs root and loop devices")
 
 
+def require_fuse() -> None:
+    """Skip the test unless directories can be mounted by FUSE."""
+    require_tool("fusermount3", package="fuse3")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        lacking("needs /dev/fuse")
+
+
 def lacking(reason: str) -> NoReturn:
     """End the test: something outside the project is lacking, for this *reason*."""
     if os.environ.get("EBSIM_TEST_REQUIRE_TOOLS") == "1":

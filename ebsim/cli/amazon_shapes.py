@@ -1,21 +1,19 @@
-"""Snapshots and volumes as ``--output json`` prints them, and as rows of a table.
+"""Snapshots as ``--output json`` prints them, and as rows of a table.
 
 Names and shapes are those of the AWS command line; what EBS does not have goes under
 names of ours, after Amazon's.
 
 Source:
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Snapshot.html
-    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Volume.html
 """
 
 from collections.abc import Mapping
 
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.catalog.snapshot_filter import progress_of
-from ebsim.catalog.volume import Volume
 from ebsim.cli.output import Column
 from ebsim.clock import to_iso8601
-from ebsim.units import format_size, whole_gib
+from ebsim.units import format_size
 
 Document = dict[str, object]
 
@@ -29,14 +27,6 @@ SNAPSHOT_COLUMNS = (
     Column("added", is_number=True),
     Column("parent"),
     Column("description"),
-)
-
-VOLUME_COLUMNS = (
-    Column("volume"),
-    Column("created"),
-    Column("size", is_number=True),
-    Column("block", is_number=True),
-    Column("source"),
 )
 
 
@@ -55,7 +45,7 @@ def snapshot_document(snapshot: Snapshot) -> Document:
         "Encrypted": False,
         "StorageTier": "standard",
         "TransferType": "standard",
-        "Tags": _tag_list(snapshot.tags),
+        "Tags": tag_list(snapshot.tags),
         "SizeBytes": snapshot.size_bytes,
         "BlockSize": snapshot.block_size,
         "BlockCount": snapshot.block_count,
@@ -89,29 +79,6 @@ def snapshot_row(snapshot: Snapshot) -> list[str]:
     ]
 
 
-def volume_document(volume: Volume) -> Document:
-    """*volume* in the shape of EC2's ``Volume``, as far as a source has it."""
-    return {
-        "VolumeId": volume.volume_id,
-        "CreateTime": to_iso8601(volume.create_time_ns),
-        "Size": whole_gib(volume.size_bytes),
-        "OwnerId": volume.owner_id,
-        "SizeBytes": volume.size_bytes,
-        "BlockSize": volume.block_size,
-        "SourceLocation": volume.location,
-    }
-
-
-def volume_row(volume: Volume) -> list[str]:
-    """*volume* under :data:`VOLUME_COLUMNS`."""
-    return [
-        volume.volume_id,
-        to_iso8601(volume.create_time_ns),
-        format_size(volume.size_bytes),
-        format_size(volume.block_size),
-        volume.location,
-    ]
-
-
-def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as Amazon lists them, by key."""
     return [{"Key": key, "Value": tags[key]} for key in sorted(tags)]

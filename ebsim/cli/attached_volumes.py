@@ -21,6 +21,7 @@ from ebsim.cli.serving import (
     until_asked_to_end,
 )
 from ebsim.cli.settings import Settings
+from ebsim.engine.instances import attach_to_instance
 from ebsim.engine.open_volume import (
     INITIALIZE,
     OpenedVolume,
@@ -52,6 +53,10 @@ rate_option = click.option(
 
 @click.command()
 @click.argument("name", metavar="VOL")
+@click.option("--instance", metavar="I-ID", help="Give the volume a place in this instance.")
+@click.option(
+    "--device", metavar="NAME", help="With --instance: what it knows it by, such as /dev/sdf."
+)
 @listening_options
 @rate_option
 @click.pass_obj
@@ -59,6 +64,8 @@ def attach(
     settings: Settings,
     *,
     name: str,
+    instance: str | None,
+    device: str | None,
     socket: Path | None,
     listen: Address | None,
     tls_folder: Path | None,
@@ -68,19 +75,25 @@ def attach(
     """Serve the volume VOL over NBD until it is detached; print its URI first.
 
     Blocks that are not here yet come from the store when they are read, and in the
-    background, so the disk can be used at once.
+    background, so the disk can be used at once.  In an instance the volume attached first
+    is the boot volume; a volume keeps its place until it is detached.
 
     \b
     Examples:
         ebsim volume attach vol-0a1b2c3d4e5f60718
+        ebsim volume attach vol-0a1b --instance web --device /dev/sdf --detach-process
         ebsim volume attach vol-0a1b --listen 127.0.0.1:10809 --initialization-rate 100
     """
     places = Places(socket, listen, tls_folder)
     check_places(places)
+    if (instance is None) != (device is None):
+        raise click.UsageError("--instance and --device go together.")
     if detach_process:
         with opened_region(settings) as region:
             volume_id = local_volume(region, name).volume_id
         arguments = ["volume", "attach", volume_id, *places.arguments]
+        if instance is not None and device is not None:
+            arguments += ["--instance", instance, "--device", device]
         if rate is not None:
             arguments += ["--initialization-rate", str(rate)]
         click.echo(start_in_background(settings, arguments, volume_id))
@@ -95,6 +108,8 @@ def attach(
             ) as opened,
             until_asked_to_end(opened.asked_to_stop) as ended,
         ):
+            if instance is not None and device is not None:
+                attach_to_instance(region, volume.volume_id, instance, device)
             _serve(opened, places, ended)
 
 
@@ -120,7 +135,7 @@ def _serve(opened: OpenedVolume, places: Places, ended: Event) -> None:
 @click.argument("name", metavar="VOL")
 @click.pass_obj
 def detach(settings: Settings, *, name: str) -> None:
-    """Ask the process that serves VOL to finish what it is at, flush, and end.
+    """Let the process that serves VOL finish, flush and end; give up its place in an instance.
 
     \b
     Example:

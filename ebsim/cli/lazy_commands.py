@@ -29,6 +29,9 @@ COMMANDS = {
     "import": LazyCommand(
         "ebsim.cli.images", "import_image", "Snapshot a qcow2, VMDK, VHD, VHDX or VDI image."
     ),
+    "instance": LazyCommand(
+        "ebsim.cli.instance", "instance", "Name groups of volumes, as machines have them."
+    ),
     "mount": LazyCommand(
         "ebsim.cli.mounted",
         "mount",
@@ -41,7 +44,7 @@ COMMANDS = {
         "ebsim.cli.snapshot", "snapshot", "Take, list, compare, verify and delete snapshots."
     ),
     "store": LazyCommand("ebsim.cli.store", "store", "Measure, check, repair and compact."),
-    "volume": LazyCommand("ebsim.cli.volume", "volume", "Make, attach and list volumes."),
+    "volume": LazyCommand("ebsim.cli.volume", "volume", "Make, attach, change and list volumes."),
 }
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import click
 
-from ebsim.cli.amazon_shapes import volume_document
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.option_types import RangeType, SizeType, TagType, tags_by_key
 from ebsim.cli.output import print_json
 from ebsim.cli.settings import Settings
+from ebsim.cli.volume_shapes import SeenVolume, volume_document
 from ebsim.engine.create_volume import VolumeOptions, create_volume
 
 
@@ -79,6 +79,6 @@ def create(
     with opened_region(settings, create=snapshot is None) as region:
         volume = create_volume(region, options)
     if settings.wants_json:
-        print_json(volume_document(volume))
+        print_json(volume_document(SeenVolume(volume)))
     else:
         click.echo(volume.volume_id)

@@ -16,6 +16,7 @@ import click
 
 from ebsim.attach.certificates import server_context
 from ebsim.attach.nbd_server import NbdServer
+from ebsim.cli.messages import say
 from ebsim.cli.settings import Settings
 from ebsim.errors import Conflict, InvalidRequest
 
@@ -158,10 +159,8 @@ def until_asked_to_end(asked: threading.Event | None = None) -> Iterator[threadi
 def start_in_background(settings: Settings, arguments: Sequence[str], name: str) -> str:
     """Run ``ebsim ARGUMENTS`` in a process of its own; return the first line that it prints.
 
-    What it says later is kept in a file beside its socket.
-
-    Raises:
-        EbsimError: it ended before it printed one; its own message is passed on.
+    What it says later is kept in a file beside its socket.  If it ends before it prints
+    one, this process ends as it did: with its message, and its exit code.
     """
     log = runtime_path(f"{name}.log")
     command = [sys.executable, "-m", "ebsim", *_global_options(settings), *arguments]
@@ -177,9 +176,13 @@ def start_in_background(settings: Settings, arguments: Sequence[str], name: str)
         line = process.stdout.readline().decode().strip()
     if line:
         return line
-    process.wait()
-    message = log.read_text(encoding="utf-8").strip().removeprefix("ebsim: error: ")
-    raise Conflict(message or f"the process ended at once, with code {process.returncode}.")
+    process.stdout.close()
+    code = process.wait()
+    message = log.read_text(encoding="utf-8").strip()
+    if code <= 0 or not message:
+        raise Conflict(f"the process ended at once, with code {code}. {message}")
+    say(message)
+    raise click.exceptions.Exit(code)
 
 
 def _global_options(settings: Settings) -> list[str]:

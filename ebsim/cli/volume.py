@@ -10,6 +10,11 @@ VOLUME_COMMANDS = {
         "attach",
         "Serve the volume VOL over NBD until it is detached; print its URI first.",
     ),
+    "copy": LazyCommand(
+        "ebsim.cli.changed_volumes",
+        "copy",
+        "Make another volume of the same bytes as VOL, which nobody may have open.",
+    ),
     "create": LazyCommand(
         "ebsim.cli.made_volumes",
         "create",
@@ -18,7 +23,7 @@ VOLUME_COMMANDS = {
     "detach": LazyCommand(
         "ebsim.cli.attached_volumes",
         "detach",
-        "Ask the process that serves VOL to finish what it is at, flush, and end.",
+        "Let the process that serves VOL finish, flush and end; give up its place in an instance.",
     ),
     "initialize": LazyCommand(
         "ebsim.cli.attached_volumes", "initialize", "Load what is not here yet of the volume VOL."
@@ -31,12 +36,26 @@ VOLUME_COMMANDS = {
         "pause",
         "Load nothing more in the background; what is read still comes.",
     ),
+    "resize": LazyCommand(
+        "ebsim.cli.changed_volumes", "resize", "Make the volume VOL larger, attached or not."
+    ),
     "resume": LazyCommand(
         "ebsim.cli.attached_volumes", "resume", "Go on loading in the background."
+    ),
+    "rm": LazyCommand(
+        "ebsim.cli.changed_volumes", "rm", "Remove volumes and their bytes; their snapshots stay."
+    ),
+    "show": LazyCommand(
+        "ebsim.cli.listed_volumes", "show", "Show everything about the volume VOL."
+    ),
+    "status": LazyCommand(
+        "ebsim.cli.listed_volumes",
+        "status",
+        "Tell whether volumes are well, and how far they are loaded.",
     ),
 }
 
 
 @click.group(cls=LazyGroup, places=VOLUME_COMMANDS)
 def volume() -> None:
-    """Make, attach and list volumes."""
+    """Make, attach, change and list volumes."""

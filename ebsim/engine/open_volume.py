@@ -80,6 +80,7 @@ class OpenedVolume:
         """The figures of the volume as it is now."""
         size = self.device.block_size
         progress = self.hydrator.progress() if self.hydrator is not None else None
+        rate = self.hydrator.rate if self.hydrator is not None else None
         return {
             **self.facts,
             "size_bytes": self.device.size_bytes,
@@ -91,6 +92,7 @@ class OpenedVolume:
             "loaded_bytes": progress.loaded_bytes if progress is not None else 0,
             "seconds_left": progress.seconds_left if progress is not None else None,
             "failure": progress.failure if progress is not None else "",
+            "mib_per_second": rate // MIB if rate is not None else None,
         }
 
     def publish(self, **facts: object) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ebsim.catalog.volume import Volume
+from ebsim.engine.instances import detach_from_instance
 from ebsim.engine.open_volume import local_volume, volume_folder
 from ebsim.engine.region import Region
 from ebsim.errors import Conflict
@@ -13,28 +15,37 @@ from ebsim.waiting import wait_until
 _LET_GO_SECONDS = 60.0
 
 
-def detach_volume(region: Region, name: str) -> VolumeId:
-    """Let the process that has the volume finish, flush and end; return once it has let go.
+def detach_volume(region: Region, name: str) -> Volume:
+    """Let the process that has the volume finish, flush and end, then give up its place.
+
+    Returns once that process has let go and the volume is in no instance any more.
 
     Raises:
         VolumeNotFound: there is no such volume.
-        Conflict: nobody has it open, or whoever has it takes more than a minute.
+        Conflict: nobody has it open and it is in no instance, or whoever has it takes more
+            than a minute; it keeps its place then.
     """
-    volume_id = local_volume(region, name).volume_id
-    folder = volume_folder(region, volume_id)
+    volume = local_volume(region, name)
+    if not _let_go(volume_folder(region, volume.volume_id)) and volume.attachment is None:
+        raise Conflict(
+            f"{volume.volume_id} is not attached: it is 'available'. Nothing was changed."
+        )
+    return detach_from_instance(region, volume.volume_id)
+
+
+def _let_go(folder: VolumeFolder) -> bool:
+    """Let whoever has the volume open end; ``False`` if nobody has."""
     try:
         with ControlClient(folder) as client:
             client.ask("detach")
-    except NotServed as error:
-        raise Conflict(
-            f"{volume_id} is not attached: it is 'available'. Nothing was changed."
-        ) from error
+    except NotServed:
+        return False
     if not wait_until(lambda: not folder.is_open(), _LET_GO_SECONDS):
         raise Conflict(
-            f"{volume_id} is still being flushed by the process that serves it, which lets go "
-            "when that is done. See 'ebsim volume status'."
+            f"{folder.path.name} is still being flushed by the process that serves it, which "
+            "lets go when that is done. See 'ebsim volume status'."
         )
-    return volume_id
+    return True
 
 
 def ask_to_load(region: Region, volume_id: VolumeId, mib_per_second: int | None) -> bool:

@@ -43,6 +43,7 @@ class VolumeStatus:
             much of the volume.
         seconds_left: Until all is here, as far as that is known.
         failure: Why some of it could not be loaded.
+        mib_per_second: What loading in the background is limited to, ``None`` for no limit.
     """
 
     volume: Volume
@@ -57,6 +58,7 @@ class VolumeStatus:
     loaded_percent: int = 100
     seconds_left: float | None = None
     failure: str = ""
+    mib_per_second: int | None = None
 
     @property
     def state(self) -> str:
@@ -103,6 +105,7 @@ def _as_told(folder: VolumeFolder, volume: Volume) -> VolumeStatus:
         loaded_percent=_loaded_percent(told),
         seconds_left=told["seconds_left"],
         failure=told["failure"],
+        mib_per_second=told["mib_per_second"],
     )
 
 

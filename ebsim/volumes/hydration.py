@@ -139,6 +139,11 @@ class Hydrator:
         """Go on."""
         self._running.set()
 
+    @property
+    def rate(self) -> int | None:
+        """Bytes a second at the most; ``None`` for as fast as it goes."""
+        return self._rate
+
     def set_rate(self, rate: int | None) -> None:
         """Change how many bytes a second are loaded at the most."""
         with self._lock:

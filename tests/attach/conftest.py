@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.tidy.source_tree import ROOT
-from tests.tools import lacking, require_root, require_tool, run
+from tests.tools import require_fuse, require_root, require_tool, run
 
 END_SECONDS = 60
 
@@ -95,9 +95,7 @@ def mount_point(tmp_path: Path) -> Path:
 @pytest.fixture
 def serve(images: Path, mount_point: Path, stack: ExitStack) -> Serve:
     """A function that starts a process which mounts *images*; gets its options."""
-    require_tool("fusermount3", package="fuse3")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        lacking("needs /dev/fuse")
+    require_fuse()
 
     def start(*options: str | Path) -> ServedImages:
         served = ServedImages(images, mount_point, *options)

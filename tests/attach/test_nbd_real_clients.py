@@ -12,7 +12,7 @@ import pytest
 
 from tests.attach.nbd_client import Served, serving
 from tests.attach.nbd_devices import FileDevice, MemoryDevice
-from tests.tools import lacking, require_tool, run
+from tests.tools import lacking, require_fuse, require_tool, run
 
 SIZE = 8 << 20
 
@@ -153,9 +153,7 @@ def test_fio_verifies_what_it_wrote(served: Served, tmp_path: Path) -> None:
 
 def test_nbdfuse_shows_it_as_a_file(served: Served, tmp_path: Path) -> None:
     nbdfuse = require_tool("nbdfuse", package="libnbd-bin")
-    fusermount = require_tool("fusermount3", package="fuse3")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        lacking("needs /dev/fuse")
+    require_fuse()
     folder = tmp_path / "mounted"
     folder.mkdir()
     ready = tmp_path / "pid"
@@ -166,6 +164,6 @@ def test_nbdfuse_shows_it_as_a_file(served: Served, tmp_path: Path) -> None:
             pass
         content = (folder / "disk").read_bytes()
     finally:
-        subprocess.run([fusermount, "-u", folder], check=False)
+        subprocess.run(["fusermount3", "-u", folder], check=False)
         child.wait()
     assert content == (tmp_path / "disk.raw").read_bytes()

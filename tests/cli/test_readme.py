@@ -2,16 +2,30 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from tests.cli.processes import environment
 from tests.tidy.source_tree import ROOT
+from tests.tools import require_fuse, require_root, require_tool
 
 README = (ROOT / "README.md").read_text("utf-8")
 MIB = 1 << 20
+
+CLEAN_UP = """set +e
+umount -q files
+fusermount3 -uzq disks
+ebsim volume ls | awk '/in-use/ { print $1 }' | xargs -rn1 ebsim volume detach
+"""
+"""What is left to be done where a command in the middle failed."""
 
 
 def shell_blocks(heading: str) -> list[str]:
@@ -20,24 +34,36 @@ def shell_blocks(heading: str) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 
+def paste(
+    blocks: Sequence[str], folder: Path, *, runtime: Path | None = None, at_the_end: str = ":"
+) -> subprocess.CompletedProcess[str]:
+    """Run *blocks* in one shell in *folder*, as somebody who may use sudo."""
+    programs = folder / "bin"
+    programs.mkdir()
+    python = shlex.quote(sys.executable)
+    for name, line in (("ebsim", f'exec {python} -m ebsim "$@"'), ("sudo", 'exec "$@"')):
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / name).chmod(0o755)
+    inherited = environment(folder / "home", PYTHONPATH=str(ROOT))
+    inherited["PATH"] = f"{programs}:{inherited['PATH']}"
+    if runtime is not None:
+        inherited["XDG_RUNTIME_DIR"] = str(runtime)
+    script = f"trap {shlex.quote(at_the_end)} EXIT\n" + "\n".join(blocks)
+    return subprocess.run(
+        ["bash", "-e", "-u", "-o", "pipefail", "-c", script],
+        cwd=folder, env=inherited, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
 def test_the_tour_can_be_pasted_from_start_to_end(tmp_path: Path) -> None:
     """One shell runs all of it, on a disk of 8 MiB and a home of its own."""
     blocks = shell_blocks("A tour")
     assert len(blocks) >= 4
-    program = tmp_path / "bin" / "ebsim"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ebsim "$@"\n')
-    program.chmod(0o755)
     disk = Random(2).randbytes(6 * MIB) + bytes(2 * MIB)
     (tmp_path / "vm.img").write_bytes(disk)
-    inherited = environment(tmp_path / "home", PYTHONPATH=str(ROOT))
 
-    done = subprocess.run(
-        ["bash", "-e", "-u", "-o", "pipefail", "-c", "\n".join(blocks)],
-        cwd=tmp_path,
-        env={**inherited, "PATH": f"{program.parent}:{inherited['PATH']}"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = paste(blocks, tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "monday.img").read_bytes() == disk
@@ -45,6 +71,35 @@ def test_the_tour_can_be_pasted_from_start_to_end(tmp_path: Path) -> None:
     assert "all is whole" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert re.fullmatch(r"snap-[0-9a-f]{17} \d{4}-\d\d-\d\dT[0-9:.]+Z \d+", last)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("loop_devices")
+def test_the_life_of_a_volume_can_be_pasted_from_start_to_end(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    """From an image to a volume, mounted, snapshotted while it is, and taken back."""
+    for tool, package in (
+        ("mke2fs", "e2fsprogs"),
+        ("nbdinfo", "libnbd-bin"),
+        ("qemu-io", "qemu-utils"),
+        ("mount", "mount"),
+    ):
+        require_tool(tool, package=package)
+    require_fuse()
+    require_root()
+    blocks = shell_blocks("A volume")
+    assert len(blocks) >= 5
+    runtime = Path(tempfile.mkdtemp(prefix="ebsim-"))  # a socket's path must be short
+    stack.callback(shutil.rmtree, runtime)
+
+    done = paste(blocks, tmp_path, runtime=runtime, at_the_end=CLEAN_UP)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "export-size: 67108864" in done.stdout
+    assert done.stdout.splitlines().count("a letter") == 2  # as it was written, and brought back
+    *_, boot, log = re.findall(r"^snap-[0-9a-f]{17}$", done.stdout, re.MULTILINE)
+    assert boot != log
 
 
 def test_every_command_shown_in_a_sentence_exists() -> None:

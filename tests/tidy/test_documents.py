@@ -8,9 +8,11 @@ import click
 import pytest
 
 from ebsim.cli.exit_codes import ExitCode
+from ebsim.cli.instance import INSTANCE_COMMANDS
 from ebsim.cli.lazy_commands import COMMANDS, LazyCommand
 from ebsim.cli.main import ebsim
 from ebsim.cli.snapshot import SNAPSHOT_COMMANDS
+from ebsim.cli.volume import VOLUME_COMMANDS
 from tests.tidy.source_tree import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -77,9 +79,15 @@ def test_the_readme_has_exactly_the_commands_there_are() -> None:
     ) == sorted(ALL_COMMANDS)
 
 
-@pytest.mark.parametrize(
-    "place", [*COMMANDS.values(), *SNAPSHOT_COMMANDS.values()], ids=lambda place: place.attribute
-)
+GROUPED = [
+    *COMMANDS.values(),
+    *SNAPSHOT_COMMANDS.values(),
+    *VOLUME_COMMANDS.values(),
+    *INSTANCE_COMMANDS.values(),
+]
+
+
+@pytest.mark.parametrize("place", GROUPED, ids=lambda place: f"{place.module}.{place.attribute}")
 def test_the_list_of_commands_and_a_command_s_own_help_begin_alike(place: LazyCommand) -> None:
     command = getattr(import_module(place.module), place.attribute)
     assert (command.help or "").split("\n\n")[0].replace("\n", " ").strip() == place.summary
