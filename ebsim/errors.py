@@ -4,8 +4,10 @@
         NotFound                a named snapshot, volume, region ... does not exist
             SnapshotNotFound, VolumeNotFound, InstanceNotFound
         Conflict                the resource is in a state that forbids the request
+            VolumeInUse, SnapshotLocked, NotPermitted
         InvalidRequest          the caller's arguments make no sense, or none together
             UnsupportedParameter    understood, and refused by name
+            InvalidGrantee          no account that anything can be shared with
         SourceUnusable          the image, device or stream to read cannot be used as asked
         TargetUnusable          the file or device to write cannot be used as asked
         MissingTool             an outside program or optional package is not installed
@@ -65,6 +67,14 @@ class Conflict(EbsimError):
     """The resource is in a state that forbids the request."""
 
 
+class SnapshotLocked(Conflict):
+    """A lock forbids that the snapshot is deleted, or that its lock is changed so."""
+
+
+class NotPermitted(Conflict):
+    """The thing may be seen, and its owner, or a setting of his, forbids what was asked."""
+
+
 class VolumeInUse(Conflict):
     """A process has the volume open, or it is attached to an instance."""
 
@@ -75,6 +85,16 @@ class ReadOnly(Conflict):
 
 class InvalidRequest(EbsimError):
     """The caller's arguments make no sense, or none together."""
+
+
+class InvalidGrantee(InvalidRequest):
+    """What something was to be shared with is no account."""
+
+    def __init__(self, grantee: str) -> None:
+        self.grantee = grantee
+        super().__init__(
+            f"'{grantee}' is not an account's id, which has 12 digits. Nothing was changed."
+        )
 
 
 class UnsupportedParameter(InvalidRequest):

@@ -2,28 +2,42 @@
 
     table                key                                        value
     SNAPSHOTS            snapshot id                                the snapshot, JSON
-    SNAPSHOTS_BY_TIME    owner id, start time 8 BE, snapshot id     empty
-    SNAPSHOTS_BY_VOLUME  volume id, start time 8 BE, snapshot id    empty
     VOLUMES              volume id                                  the volume, JSON
     VOLUMES_BY_SOURCE    owner id, location                         volume id
     INSTANCES            instance id                                the instance, JSON
 
+The rows that find snapshots, and what is in the recycle bin, are in ``snapshot_index.py``.
 Functions work inside a transaction or reader given by the caller.
 """
 
 from collections.abc import Iterator
 
+from ebsim.catalog.audience import may_use
 from ebsim.catalog.instance import Instance, decode_instance, encode_instance
-from ebsim.catalog.snapshot import Snapshot, SnapshotState, decode_snapshot, encode_snapshot
+from ebsim.catalog.snapshot import (
+    Snapshot,
+    SnapshotState,
+    decode_snapshot,
+    encode_snapshot,
+    seen_by,
+)
+from ebsim.catalog.snapshot_index import IndexRow, bin_rows, index_rows, snapshot_id_in
 from ebsim.catalog.volume import Volume, decode_volume, deleted, encode_volume
 from ebsim.content.digest import block_digest
-from ebsim.errors import InstanceNotFound, InvalidRequest, SnapshotNotFound, VolumeNotFound
+from ebsim.errors import (
+    InstanceNotFound,
+    InvalidRequest,
+    NotPermitted,
+    SnapshotNotFound,
+    VolumeNotFound,
+)
 from ebsim.ids import (
     AccountId,
     InstanceId,
     SnapshotId,
     VolumeId,
     is_id_prefix,
+    is_whole_id,
 )
 from ebsim.metadata.transactions import Reader, Table, Transaction
 
@@ -31,27 +45,24 @@ _AFTER_ALL = b"\xff"
 _LOCATION_KEY_MAX = 400
 
 
-def index_keys(snapshot: Snapshot) -> dict[Table, bytes]:
-    """The rows that find *snapshot* by its owner and by its volume."""
-    key = snapshot.start_time_ns.to_bytes(8, "big") + snapshot.snapshot_id.encode()
-    return {
-        Table.SNAPSHOTS_BY_TIME: snapshot.owner_id.encode() + key,
-        Table.SNAPSHOTS_BY_VOLUME: snapshot.volume_id.encode() + key,
-    }
-
-
 def put_snapshot(txn: Transaction, snapshot: Snapshot) -> None:
-    """Write *snapshot* and its index rows, new or changed."""
+    """Write *snapshot*, new or changed, and make its index rows those that it needs."""
+    old = find_snapshot(txn, snapshot.snapshot_id)
     txn.put_many(Table.SNAPSHOTS, [(snapshot.snapshot_id.encode(), encode_snapshot(snapshot))])
-    for table, key in index_keys(snapshot).items():
+    _change_index(txn, index_rows(old) if old else frozenset(), index_rows(snapshot))
+
+
+def _change_index(txn: Transaction, old: frozenset[IndexRow], new: frozenset[IndexRow]) -> None:
+    for table, key in sorted(old - new):
+        txn.delete_many(table, [key])
+    for table, key in sorted(new):
         txn.put_many(table, [(key, b"")])
 
 
 def remove_snapshot(txn: Transaction, snapshot: Snapshot) -> None:
     """Remove *snapshot* and its index rows, and what its volume left if it was the last."""
     txn.delete_many(Table.SNAPSHOTS, [snapshot.snapshot_id.encode()])
-    for table, key in index_keys(snapshot).items():
-        txn.delete_many(table, [key])
+    _change_index(txn, index_rows(snapshot), frozenset())
     volume = find_volume(txn, snapshot.volume_id)
     if volume is not None and volume.is_deleted:
         remove_volume(txn, volume)
@@ -65,9 +76,12 @@ def find_snapshot(reader: Reader, snapshot_id: SnapshotId) -> Snapshot | None:
 def get_snapshot(reader: Reader, account_id: AccountId, name: str) -> Snapshot:
     """The account's snapshot whose id is *name*, or begins with it.
 
+    One in the recycle bin is not found.
+
     Raises:
         InvalidRequest: *name* is no snapshot id, or fits several.
         SnapshotNotFound: there is none.
+        NotPermitted: it is another's, which the account may use and not change.
     """
     if not is_id_prefix(name, "snap"):
         raise InvalidRequest(
@@ -77,16 +91,36 @@ def get_snapshot(reader: Reader, account_id: AccountId, name: str) -> Snapshot:
     found: list[Snapshot] = []
     for _, row in _scan(reader, Table.SNAPSHOTS, start, start + _AFTER_ALL):
         snapshot = decode_snapshot(row)
-        if snapshot.owner_id == account_id:
+        if snapshot.owner_id == account_id and snapshot.bin_stay is None:
             found.append(snapshot)
         if len(found) > 1:
             raise InvalidRequest(
                 f"'{name}' fits several snapshots: {found[0].snapshot_id}, "
                 f"{found[1].snapshot_id} ... Give more of the id."
             )
-    if not found:
-        raise SnapshotNotFound(name)
-    return found[0]
+    if found:
+        return found[0]
+    other = find_snapshot(reader, SnapshotId(name))
+    if other is not None and may_use(reader, other, account_id):
+        raise NotPermitted(
+            f"{name} belongs to account {other.owner_id}: {account_id} may use it and not "
+            "change it. Nothing was changed."
+        )
+    raise SnapshotNotFound(name)
+
+
+def get_usable_snapshot(reader: Reader, account_id: AccountId, name: str) -> Snapshot:
+    """A snapshot that the account may read: its own as :func:`get_snapshot`, or by its whole
+    id one that was shared with it; under the account's tags.
+
+    Raises:
+        InvalidRequest: *name* is no snapshot id, or fits several.
+        SnapshotNotFound: there is none.
+    """
+    other = find_snapshot(reader, SnapshotId(name)) if is_whole_id(name, "snap") else None
+    if other is not None and may_use(reader, other, account_id):
+        return seen_by(other, account_id)
+    return get_snapshot(reader, account_id, name)
 
 
 def _scan(
@@ -107,38 +141,12 @@ def newest_completed(reader: Reader, volume_id: VolumeId) -> Snapshot | None:
     while True:
         rows = reader.scan(Table.SNAPSHOTS_BY_VOLUME, start, stop, limit=16, reverse=True)
         for key, _ in rows:
-            snapshot = find_snapshot(reader, _snapshot_id_in(key))
+            snapshot = find_snapshot(reader, snapshot_id_in(key))
             if snapshot is not None and snapshot.state is SnapshotState.COMPLETED:
                 return snapshot
         if len(rows) < 16:
             return None
         stop = rows[-1][0]
-
-
-def _snapshot_id_in(key: bytes) -> SnapshotId:
-    return SnapshotId(key[key.rindex(b"snap-") :].decode())
-
-
-def scan_snapshots(
-    reader: Reader,
-    *,
-    owner_id: AccountId | None = None,
-    volume_id: VolumeId | None = None,
-    after: bytes = b"",
-    limit: int,
-) -> list[tuple[bytes, Snapshot]]:
-    """At most *limit* snapshots of a volume or an account, by rising start time.
-
-    Each comes with the key to pass as *after* to go on behind it.
-    """
-    table = Table.SNAPSHOTS_BY_VOLUME if volume_id else Table.SNAPSHOTS_BY_TIME
-    prefix = (volume_id or owner_id or "").encode()
-    start = after + b"\0" if after else prefix
-    keys = [key for key, _ in reader.scan(table, start, prefix + _AFTER_ALL, limit=limit)]
-    rows = reader.get_many(Table.SNAPSHOTS, [_snapshot_id_in(key).encode() for key in keys])
-    return [
-        (key, decode_snapshot(row)) for key, row in zip(keys, rows, strict=True) if row is not None
-    ]
 
 
 def source_key(owner_id: AccountId, location: str) -> bytes:
@@ -152,7 +160,9 @@ def source_key(owner_id: AccountId, location: str) -> bytes:
 
 def put_volume(txn: Transaction, volume: Volume) -> None:
     """Write *volume*, new or changed, and the row that finds it by its location."""
+    old = find_volume(txn, volume.volume_id)
     txn.put_many(Table.VOLUMES, [(volume.volume_id.encode(), encode_volume(volume))])
+    _change_index(txn, bin_rows(old) if old else frozenset(), bin_rows(volume))
     if volume.location:
         key = source_key(volume.owner_id, volume.location)
         txn.put_many(Table.VOLUMES_BY_SOURCE, [(key, volume.volume_id.encode())])
@@ -171,7 +181,9 @@ def find_volume_at(reader: Reader, owner_id: AccountId, location: str) -> Volume
 
 def remove_volume(txn: Transaction, volume: Volume) -> None:
     """Remove a local volume's row, or mark it deleted while snapshots name it."""
-    if scan_snapshots(txn, volume_id=volume.volume_id, limit=1):
+    prefix = volume.volume_id.encode()
+    _change_index(txn, bin_rows(volume), frozenset())
+    if txn.scan(Table.SNAPSHOTS_BY_VOLUME, prefix, prefix + _AFTER_ALL, limit=1):
         put_volume(txn, deleted(volume))
     else:
         txn.delete_many(Table.VOLUMES, [volume.volume_id.encode()])
@@ -192,7 +204,7 @@ def get_volume(reader: Reader, account_id: AccountId, name: str) -> Volume:
     found: list[Volume] = []
     for _, row in _scan(reader, Table.VOLUMES, start, start + _AFTER_ALL):
         volume = decode_volume(row)
-        if volume.owner_id == account_id and not volume.is_deleted:
+        if volume.owner_id == account_id and not _is_hidden(volume):
             found.append(volume)
         if len(found) > 1:
             raise InvalidRequest(
@@ -205,13 +217,17 @@ def get_volume(reader: Reader, account_id: AccountId, name: str) -> Volume:
 
 
 def scan_volumes(reader: Reader, account_id: AccountId | None = None) -> list[Volume]:
-    """The volumes of an account, or of all, by id."""
+    """The volumes of an account, or of all, by id; those in the recycle bin left out."""
     volumes = (decode_volume(row) for _, row in _scan(reader, Table.VOLUMES, b"", _AFTER_ALL))
     return [
         volume
         for volume in volumes
-        if account_id in (None, volume.owner_id) and not volume.is_deleted
+        if account_id in (None, volume.owner_id) and not _is_hidden(volume)
     ]
+
+
+def _is_hidden(volume: Volume) -> bool:
+    return volume.is_deleted or volume.bin_stay is not None
 
 
 def put_instance(txn: Transaction, instance: Instance) -> None:

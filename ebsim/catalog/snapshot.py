@@ -5,10 +5,12 @@ The same object is the value of the ``SNAPSHOTS`` row and the body of the manife
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from ebsim.catalog.bin_stay import BinStay
+from ebsim.catalog.snapshot_lock import SnapshotLock, lock_from_json, started
 from ebsim.errors import MetadataCorrupt
 from ebsim.ids import AccountId, Digest, SnapshotId, VolumeId
 from ebsim.units import whole_gib
@@ -36,6 +38,11 @@ class Snapshot:
         stored_bytes: What taking it added to the packs, nodes included.
         referenced_bytes: The records of its present blocks, each as often as it occurs.
         state_message: What is to be known of it, such as that the source changed.
+        tags: The owner's.
+        shared_with: Other accounts that may use it, sorted.
+        is_public: Every account may use it.
+        foreign_tags: Other accounts' tags, by account: nobody sees another's.
+        bin_stay: It was deleted, and is kept in the recycle bin.
     """
 
     snapshot_id: SnapshotId
@@ -56,6 +63,11 @@ class Snapshot:
     changed_block_count: int = 0
     stored_bytes: int = 0
     referenced_bytes: int = 0
+    shared_with: tuple[AccountId, ...] = ()
+    is_public: bool = False
+    foreign_tags: Mapping[AccountId, Mapping[str, str]] = field(default_factory=dict)
+    lock: SnapshotLock | None = None
+    bin_stay: BinStay | None = None
 
     @property
     def volume_size_gib(self) -> int:
@@ -63,11 +75,62 @@ class Snapshot:
         return whole_gib(self.size_bytes)
 
 
+_ADDED_LATER: dict[str, Any] = {
+    "shared_with": [],
+    "is_public": False,
+    "foreign_tags": {},
+    "lock": None,
+    "bin_stay": None,
+}
+"""Fields that the first version did not have, and what they are where it left them out."""
+
+
+def tags_seen_by(snapshot: Snapshot, account_id: AccountId) -> Mapping[str, str]:
+    """The tags that *account_id* has given the snapshot."""
+    if account_id == snapshot.owner_id:
+        return snapshot.tags
+    return snapshot.foreign_tags.get(account_id, {})
+
+
+def seen_by(snapshot: Snapshot, account_id: AccountId) -> Snapshot:
+    """*snapshot* as *account_id* sees it: under its own tags."""
+    if account_id == snapshot.owner_id:
+        return snapshot
+    return replace(snapshot, tags=tags_seen_by(snapshot, account_id), foreign_tags={})
+
+
+def completed_from(pending: Snapshot, completed: Snapshot) -> Snapshot:
+    """*completed* with what was done to it while it was *pending*; a lock's time begins."""
+    lock = pending.lock
+    if lock is not None and completed.completion_time_ns is not None:
+        lock = started(lock, completed.completion_time_ns)
+    return replace(
+        completed,
+        tags=pending.tags,
+        shared_with=pending.shared_with,
+        is_public=pending.is_public,
+        foreign_tags=pending.foreign_tags,
+        lock=lock,
+    )
+
+
 def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:
-    """*snapshot* as a JSON object, keys in a fixed order."""
+    """*snapshot* as a JSON object, keys in a fixed order.
+
+    A field added later is left out while it says nothing, so that records written before
+    there was such a field stay what they are.
+    """
     values = asdict(snapshot)
     values["tags"] = dict(sorted(snapshot.tags.items()))
     values["root"] = snapshot.root.hex() if snapshot.root is not None else None
+    values["shared_with"] = list(snapshot.shared_with)
+    values["foreign_tags"] = {
+        account: dict(sorted(tags.items()))
+        for account, tags in sorted(snapshot.foreign_tags.items())
+    }
+    for name, nothing in _ADDED_LATER.items():
+        if values[name] == nothing:
+            del values[name]
     return values
 
 
@@ -79,13 +142,18 @@ def snapshot_from_json(values: Mapping[str, Any]) -> Snapshot:
     """
     try:
         root = values["root"]
-        return Snapshot(
-            **{
-                **values,
-                "state": SnapshotState(values["state"]),
-                "root": None if root is None else Digest(bytes.fromhex(root)),
-            }
-        )
+        known = {
+            **values,
+            "state": SnapshotState(values["state"]),
+            "root": None if root is None else Digest(bytes.fromhex(root)),
+        }
+        if "shared_with" in values:
+            known["shared_with"] = tuple(values["shared_with"])
+        if "lock" in values:
+            known["lock"] = lock_from_json(values["lock"])
+        if "bin_stay" in values:
+            known["bin_stay"] = BinStay(**values["bin_stay"])
+        return Snapshot(**known)
     except (KeyError, TypeError, ValueError) as error:
         raise MetadataCorrupt(where="a snapshot record", found=repr(error)) from error
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ebsim.catalog.bin_stay import BinStay
 from ebsim.errors import MetadataCorrupt
 from ebsim.ids import AccountId, SnapshotId, VolumeId
 
@@ -43,6 +44,7 @@ class Volume:
         origin_referenced_bytes: Their records, each as often as it occurs.
         is_deleted: Nothing is left of a local volume but the snapshots that name it; the
             row goes with the last of them.
+        bin_stay: A local volume that was deleted, and is kept whole in the recycle bin.
     """
 
     volume_id: VolumeId
@@ -59,15 +61,24 @@ class Volume:
     tags: Mapping[str, str] = field(default_factory=dict)
     attachment: Attachment | None = None
     is_deleted: bool = False
+    bin_stay: BinStay | None = None
+
+
+_ADDED_LATER: dict[str, Any] = {"bin_stay": None}
+"""Fields that the first version did not have, and what they are where it left them out."""
 
 
 def deleted(volume: Volume) -> Volume:
     """What stays of a volume for the sake of its snapshots."""
-    return replace(volume, origin=None, attachment=None, is_deleted=True)
+    return replace(volume, origin=None, attachment=None, is_deleted=True, bin_stay=None)
 
 
 def volume_to_json(volume: Volume) -> dict[str, Any]:
-    return asdict(volume)
+    values = asdict(volume)
+    for name, nothing in _ADDED_LATER.items():
+        if values[name] == nothing:
+            del values[name]
+    return values
 
 
 def volume_from_json(values: Mapping[str, Any]) -> Volume:
@@ -80,6 +91,8 @@ def volume_from_json(values: Mapping[str, Any]) -> Volume:
         known = dict(values)
         if known.get("attachment") is not None:
             known["attachment"] = Attachment(**known["attachment"])
+        if "bin_stay" in known:
+            known["bin_stay"] = BinStay(**known["bin_stay"])
         return Volume(**known)
     except TypeError as error:
         raise MetadataCorrupt(where="a volume record", found=repr(error)) from error

@@ -5,6 +5,7 @@ from itertools import chain, islice
 
 import click
 
+from ebsim.catalog.audience import Audience
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.catalog.snapshot_filter import Filter
 from ebsim.cli.amazon_shapes import (
@@ -55,6 +56,9 @@ _USE_COLUMNS = (Column("unique", is_number=True), Column("shared", is_number=Tru
 @click.option(
     "--unique", is_flag=True, help="Add what only this snapshot needs, and what it shares."
 )
+@click.option(
+    "--shared", is_flag=True, help="Of other accounts too: shared with this one, or public."
+)
 @click.option("--max-results", type=int, metavar="N", help="A page of at most N, from 1 to 1000.")
 @click.option("--next-token", metavar="TOKEN", help="The page behind the one that gave TOKEN.")
 @click.pass_obj
@@ -66,6 +70,7 @@ def ls(
     tags: tuple[tuple[str, str], ...],
     filters: tuple[Filter, ...],
     unique: bool,
+    shared: bool,
     max_results: int | None,
     next_token: str | None,
 ) -> None:
@@ -84,7 +89,13 @@ def ls(
     if state is not None:
         asked.append(exactly("status", state))
     with opened_region(settings) as region:
-        page = list_snapshots(region, asked, max_results=max_results, next_token=next_token)
+        page = list_snapshots(
+            region,
+            asked,
+            audience=Audience.of(region.account_id) if shared else None,
+            max_results=max_results,
+            next_token=next_token,
+        )
         _print_snapshots(settings, region, page, unique=unique)
 
 
@@ -160,6 +171,10 @@ def _print_snapshot(settings: Settings, region: Region, snapshot: Snapshot) -> N
         "tags": ", ".join(f"{key}={snapshot.tags[key]}" for key in sorted(snapshot.tags)),
         "message": snapshot.state_message,
     }
+    if snapshot.owner_id == region.account_id:
+        # Whom else a snapshot is shared with is its owner's business.
+        public = ["everybody"] if snapshot.is_public else []
+        fields["shared with"] = ", ".join([*public, *snapshot.shared_with])
     print_fields(fields)
 
 

@@ -26,6 +26,11 @@ SNAPSHOT_COMMANDS = {
         "serve",
         "Serve the snapshot SNAP over NBD, read-only, until interrupted; print its URI first.",
     ),
+    "share": LazyCommand(
+        "ebsim.cli.shared_snapshots",
+        "share",
+        "Let other accounts use the snapshot SNAP: list, read, copy it, make volumes of it.",
+    ),
     "show": LazyCommand(
         "ebsim.cli.listed_snapshots", "show", "Show everything about the snapshot SNAP."
     ),
@@ -33,6 +38,11 @@ SNAPSHOT_COMMANDS = {
         "ebsim.cli.tagged_snapshots",
         "tag",
         "Set tags of the snapshot SNAP; a key that it has already gets the new value.",
+    ),
+    "unshare": LazyCommand(
+        "ebsim.cli.shared_snapshots",
+        "unshare",
+        "Let accounts use the snapshot SNAP no more; volumes that they made stay theirs.",
     ),
     "untag": LazyCommand(
         "ebsim.cli.tagged_snapshots", "untag", "Remove tags from the snapshot SNAP."

@@ -9,8 +9,15 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from ebsim.catalog.manifest import ManifestDamaged, read_manifest, snapshot_id_of
-from ebsim.catalog.records import find_snapshot, find_volume, index_keys, source_key
+from ebsim.catalog.records import find_snapshot, find_volume, source_key
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.snapshot_index import (
+    INDEX_TABLES,
+    bin_rows,
+    index_rows,
+    snapshot_id_in,
+    volume_id_in,
+)
 from ebsim.catalog.volume import Volume, decode_volume
 from ebsim.chunkstore.chunk_index import find_numbers
 from ebsim.chunkstore.ledger import scan_all
@@ -116,7 +123,7 @@ def _rows_of(reader: Reader, region: Region, snapshot_id: SnapshotId) -> _Rows:
     return _Rows(
         snapshot,
         find_volume(reader, snapshot.volume_id),
-        all(reader.get_many(t, [key]) != [None] for t, key in index_keys(snapshot).items()),
+        all(reader.get_many(table, [key]) != [None] for table, key in index_rows(snapshot)),
         root_number,
         decode_hold(hold)[0] if hold is not None else None,
         is_busy,
@@ -158,7 +165,7 @@ def _compare_rows(snapshot_id: SnapshotId, rows: _Rows) -> Iterator[CatalogFault
         what = "its volume has no row"
         yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.RESTORE_ROWS)
     if not rows.indexed:
-        what = "the rows that find it by time or volume are missing"
+        what = "rows that find it are missing"
         yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.PUT_ROWS)
     if rows.root_number is None:
         what = "the root of its block map is not in the store"
@@ -170,17 +177,20 @@ def _compare_rows(snapshot_id: SnapshotId, rows: _Rows) -> Iterator[CatalogFault
 
 def _stray_index_rows(reader: Reader) -> list[CatalogFault]:
     """Index rows that lead to nothing, and volumes that their location does not lead to."""
-    faults = []
-    for table in (Table.SNAPSHOTS_BY_TIME, Table.SNAPSHOTS_BY_VOLUME):
-        for key in _keys(reader, table):
-            snapshot_id = SnapshotId(key[key.rfind(b"snap-") :].decode(errors="replace"))
-            snapshot = find_snapshot(reader, snapshot_id)
-            if snapshot is None or index_keys(snapshot)[table] != key:
-                what = f"a row of {table} leads to no such snapshot"
-                faults.append(_stray(snapshot_id, what, table, key))
+    faults = [
+        _stray(subject, f"a row of {table} leads to nothing that it is about", table, key)
+        for table in INDEX_TABLES
+        for key in _keys(reader, table)
+        if (subject := _stray_subject(reader, table, key))
+    ]
     wanted = {}
     for _, value in scan_all(reader, Table.VOLUMES):
         volume = decode_volume(value)
+        faults += [
+            _unindexed(volume.volume_id, "a row of the recycle bin is missing")
+            for table, key in bin_rows(volume)
+            if reader.get_many(table, [key]) == [None]
+        ]
         if volume.location:
             wanted[source_key(volume.owner_id, volume.location)] = volume.volume_id
     for key, value in scan_all(reader, Table.VOLUMES_BY_SOURCE):
@@ -188,17 +198,32 @@ def _stray_index_rows(reader: Reader) -> list[CatalogFault]:
             what = "its location's row leads to no such volume"
             faults.append(_stray(value.decode(), what, Table.VOLUMES_BY_SOURCE, key))
     faults += [
-        CatalogFault(
-            FindingKind.SNAPSHOT,
-            volume_id,
-            "no row leads from its location to it",
-            Mend.PUT_ROWS,
-            table=Table.VOLUMES,
-            key=volume_id.encode(),
-        )
+        _unindexed(volume_id, "no row leads from its location to it")
         for volume_id in wanted.values()
     ]
     return faults
+
+
+def _stray_subject(reader: Reader, table: Table, key: bytes) -> str:
+    """What an index row claims to be about, if that has no such row."""
+    volume_id = volume_id_in(key)
+    if table in (Table.RECYCLE_BIN, Table.RECYCLE_BIN_BY_OWNER) and is_whole_id(volume_id, "vol"):
+        volume = find_volume(reader, volume_id)
+        return "" if volume and (table, key) in bin_rows(volume) else volume_id
+    snapshot_id = snapshot_id_in(key)
+    snapshot = find_snapshot(reader, snapshot_id)
+    return "" if snapshot and (table, key) in index_rows(snapshot) else snapshot_id
+
+
+def _unindexed(volume_id: VolumeId, what: str) -> CatalogFault:
+    return CatalogFault(
+        FindingKind.SNAPSHOT,
+        volume_id,
+        what,
+        Mend.PUT_ROWS,
+        table=Table.VOLUMES,
+        key=volume_id.encode(),
+    )
 
 
 def _stray(subject: str, what: str, table: Table, key: bytes) -> CatalogFault:

@@ -4,7 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ebsim.catalog.records import find_snapshot, find_volume, get_snapshot, get_volume, put_volume
+from ebsim.catalog.audience import may_use
+from ebsim.catalog.records import (
+    find_snapshot,
+    find_volume,
+    get_usable_snapshot,
+    get_volume,
+    put_volume,
+)
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.volume import Volume
 from ebsim.durable_files import write_atomically
@@ -71,7 +78,10 @@ def create_volume(region: Region, options: VolumeOptions) -> Volume:
             write_atomically(region.files, folder.hydrate_order, order)
 
     def check(txn: Transaction) -> None:
-        if snapshot is not None and find_snapshot(txn, snapshot.snapshot_id) is None:
+        if snapshot is None:
+            return
+        current = find_snapshot(txn, snapshot.snapshot_id)
+        if current is None or not may_use(txn, current, region.account_id):
             raise SnapshotNotFound(snapshot.snapshot_id)
 
     add_volume(region, volume, fill, check)
@@ -99,7 +109,9 @@ def _source(region: Region, options: VolumeOptions) -> Snapshot | None:
     name = options.snapshot
     if name is None:
         return None
-    snapshot = region.metadata.read(lambda reader: get_snapshot(reader, region.account_id, name))
+    snapshot = region.metadata.read(
+        lambda reader: get_usable_snapshot(reader, region.account_id, name)
+    )
     if snapshot.state is not SnapshotState.COMPLETED:
         raise Conflict(
             f"{snapshot.snapshot_id} is {snapshot.state}, not completed. No volume was made."

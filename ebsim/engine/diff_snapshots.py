@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ebsim.blockmap.block_map import BlockMap
 from ebsim.blockmap.changed_blocks import changed_blocks
 from ebsim.blockmap.stored_nodes import StoredNodes
-from ebsim.catalog.records import get_snapshot
+from ebsim.catalog.records import get_usable_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.content.digest import block_digest
 from ebsim.engine.holds import reading
@@ -38,7 +38,9 @@ def completed_snapshot(region: Region, name: str) -> tuple[Snapshot, Digest]:
         SnapshotNotFound, InvalidRequest: *name*.
         Conflict: it is not completed.
     """
-    snapshot = region.metadata.read(lambda reader: get_snapshot(reader, region.account_id, name))
+    snapshot = region.metadata.read(
+        lambda reader: get_usable_snapshot(reader, region.account_id, name)
+    )
     if snapshot.state is not SnapshotState.COMPLETED or snapshot.root is None:
         raise Conflict(
             f"{snapshot.snapshot_id} is in state {snapshot.state}, expected completed. "

@@ -5,11 +5,14 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ebsim.catalog.records import get_snapshot, scan_snapshots
-from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.audience import Audience
+from ebsim.catalog.records import get_usable_snapshot
+from ebsim.catalog.snapshot import Snapshot, SnapshotState, seen_by
 from ebsim.catalog.snapshot_filter import Filter, check_filters, fits
+from ebsim.catalog.snapshot_index import Stream, of_volume, read_streams
 from ebsim.chunkstore.chunk_index import find_numbers
 from ebsim.chunkstore.deletion_plan import plan_deletion
+from ebsim.content.fingerprint import checksum
 from ebsim.engine.region import Region
 from ebsim.errors import InvalidRequest
 from ebsim.ids import VolumeId
@@ -44,13 +47,16 @@ def list_snapshots(
     region: Region,
     filters: Sequence[Filter] = (),
     *,
+    audience: Audience | None = None,
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> SnapshotPage:
-    """The account's snapshots that fit *filters*, oldest first.
+    """The snapshots that *audience* shows and *filters* let through, oldest first.
 
-    *max_results* of ``None`` is all of them.  Cost: proportional to the snapshots looked
-    at, whatever came before them; a filter on one volume's id looks only at that volume's.
+    By default the account's own.  *max_results* of ``None`` is all of them.  Cost:
+    proportional to the snapshots looked at, whatever came before them: those of the
+    account, and those shared with it; a filter on one volume's id looks only at that
+    volume's.
 
     Raises:
         InvalidRequest: an unknown filter, a page size out of range, or a foreign token.
@@ -58,10 +64,11 @@ def list_snapshots(
     check_filters(filters)
     if max_results is not None and not 1 <= max_results <= PAGE_SIZE_MAX:
         raise InvalidRequest(f"a page of {max_results} snapshots: expected 1 to {PAGE_SIZE_MAX}.")
+    if audience is None:
+        audience = Audience.of(region.account_id, owners=[region.account_id])
     volume_id = _only_volume(filters)
-    after = b""
-    if next_token is not None:
-        after = _decode_token(next_token, (volume_id or region.account_id).encode())
+    streams = [of_volume(volume_id)] if volume_id else audience.streams()
+    after = b"" if next_token is None else _decode_token(next_token, streams)
     found: list[Snapshot] = []
     while True:
         limit = _ROWS_PER_READ
@@ -69,22 +76,27 @@ def list_snapshots(
             # All that are looked at are wanted, and one more shows whether there are others.
             limit = min(limit, max_results - len(found) + 1)
         rows = region.metadata.read(
-            lambda reader: scan_snapshots(
-                reader,
-                owner_id=region.account_id,
-                volume_id=volume_id,
-                after=after,  # noqa: B023 (called at once)
-                limit=limit,  # noqa: B023 (called at once)
-            )
+            lambda reader: _looked_at(reader, streams, audience, after, limit)  # noqa: B023 (called at once)
         )
-        for key, snapshot in rows:
-            if snapshot.owner_id == region.account_id and fits(snapshot, filters):
+        for suffix, snapshot in rows:
+            if snapshot is not None and fits(snapshot, filters):
                 if len(found) == max_results:
-                    return SnapshotPage(found, _encode_token(after))
+                    return SnapshotPage(found, _encode_token(after, streams))
                 found.append(snapshot)
-            after = key
+            after = suffix
         if len(rows) < limit:
             return SnapshotPage(found, None)
+
+
+def _looked_at(
+    reader: Reader, streams: Sequence[Stream], audience: Audience, after: bytes, limit: int
+) -> list[tuple[bytes, Snapshot | None]]:
+    """The next of *streams*, each as the account sees it; ``None`` if it does not."""
+    me = audience.account_id
+    return [
+        (suffix, seen_by(one, me) if one is not None and audience.shows(reader, one) else None)
+        for suffix, one in read_streams(reader, streams, after, limit)
+    ]
 
 
 def _only_volume(filters: Sequence[Filter]) -> VolumeId | None:
@@ -95,27 +107,38 @@ def _only_volume(filters: Sequence[Filter]) -> VolumeId | None:
     return None
 
 
-def _encode_token(after: bytes) -> str:
-    return base64.urlsafe_b64encode(after).decode()
+def _encode_token(after: bytes, streams: Sequence[Stream]) -> str:
+    return base64.urlsafe_b64encode(_listing_mark(streams) + after).decode()
 
 
-def _decode_token(token: str, prefix: bytes) -> bytes:
-    """The key that *token* was made of, one of those that begin with *prefix*."""
+def _listing_mark(streams: Sequence[Stream]) -> bytes:
+    """What tells the tokens of one listing from those of another."""
+    return checksum(b"/".join(table.encode() + b":" + prefix for table, prefix in streams))
+
+
+def _decode_token(token: str, streams: Sequence[Stream]) -> bytes:
+    """Where the page behind *token*, one of this listing's, begins."""
     try:
-        after = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+        decoded = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):
-        after = b""
-    if not after.startswith(prefix):
+        decoded = b""
+    mark = _listing_mark(streams)
+    if not decoded.startswith(mark):
         raise InvalidRequest(
             f"'{token}' is no token that this listing gave. Repeat the listing that gave it, "
             "with the same filters, or begin anew without a token."
         )
-    return after
+    return decoded.removeprefix(mark)
 
 
 def show_snapshot(region: Region, name: str) -> Snapshot:
-    """The snapshot of that id, or the only one whose id begins so."""
-    return region.metadata.read(lambda reader: get_snapshot(reader, region.account_id, name))
+    """The snapshot of that id, or the account's only one whose id begins so.
+
+    One that is shared with the account is found by its whole id.
+    """
+    return region.metadata.read(
+        lambda reader: get_usable_snapshot(reader, region.account_id, name)
+    )
 
 
 def measure_snapshot(region: Region, snapshot: Snapshot) -> SnapshotUse:

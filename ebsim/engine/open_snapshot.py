@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ebsim.catalog.records import get_snapshot
+from ebsim.catalog.records import get_usable_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.engine.holds import reading
 from ebsim.engine.region import Region
@@ -33,7 +33,9 @@ def open_snapshot(region: Region, name: str) -> Iterator[OpenedSnapshot]:
         SnapshotNotFound, InvalidRequest: there is none of this id or unique prefix.
         Conflict: it is not completed.
     """
-    snapshot = region.metadata.read(lambda reader: get_snapshot(reader, region.account_id, name))
+    snapshot = region.metadata.read(
+        lambda reader: get_usable_snapshot(reader, region.account_id, name)
+    )
     if snapshot.state is not SnapshotState.COMPLETED or snapshot.root is None:
         raise Conflict(
             f"{snapshot.snapshot_id} is {snapshot.state}, not completed, and cannot be read."

@@ -19,7 +19,7 @@ from ebsim.blockmap.block_map import BlockMap
 from ebsim.blockmap.node_store import empty_root
 from ebsim.catalog.manifest import write_manifest
 from ebsim.catalog.records import find_snapshot, put_snapshot
-from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.snapshot import Snapshot, SnapshotState, completed_from
 from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.chunk_writer import ChunkWriter
 from ebsim.chunkstore.rows import Holder
@@ -212,7 +212,7 @@ def complete(txn: Transaction, snapshot: Snapshot, volume: Volume) -> Snapshot:
             "taken. No snapshot was made. Run the command again."
         )
     assert snapshot.root is not None, "a completed snapshot has a root"
-    completed = replace(snapshot, tags=pending.tags)
+    completed = completed_from(pending, snapshot)
     put_snapshot(txn, completed)
     update_volume_size(txn, volume, snapshot.size_bytes)
     take_hold(txn, root_holder(snapshot.snapshot_id), snapshot.root)

@@ -7,12 +7,12 @@ restrictions"): at most 50, keys to 127 characters, values to 255, ``aws:`` rese
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from ebsim.catalog.records import get_snapshot, put_snapshot
-from ebsim.catalog.snapshot import Snapshot, SnapshotState
-from ebsim.engine.recovery import forget_snapshot, note_snapshot, write_current_manifest
+from ebsim.catalog.records import find_snapshot, get_usable_snapshot
+from ebsim.catalog.snapshot import Snapshot, seen_by
+from ebsim.engine.change_snapshot import change_snapshot
 from ebsim.engine.region import Region
 from ebsim.errors import InvalidRequest
-from ebsim.metadata.transactions import Reader, Transaction
+from ebsim.metadata.transactions import Reader
 
 TAG_COUNT_MAX = 50
 KEY_LENGTH_MAX = 127
@@ -66,7 +66,10 @@ def _check_text(what: str, text: str) -> None:
 
 
 def tag_snapshot(region: Region, name: str, tags: Mapping[str, str]) -> Snapshot:
-    """Set *tags* on a snapshot, replacing values of keys that it has; return it."""
+    """Set *tags* on a snapshot, replacing values of keys that it has; return it.
+
+    An account that a snapshot is shared with has tags of its own on it.
+    """
     return _change_tags(region, name, lambda old: {**old, **tags})
 
 
@@ -81,29 +84,18 @@ def untag_snapshot(region: Region, name: str, keys: Iterable[str]) -> Snapshot:
 def _change_tags(
     region: Region, name: str, change: Callable[[Mapping[str, str]], dict[str, str]]
 ) -> Snapshot:
+    me = region.account_id
+
     def changed(reader: Reader) -> Snapshot:
-        old = get_snapshot(reader, region.account_id, name)
+        old = get_usable_snapshot(reader, me, name)
         tags = change(old.tags)
         check_tags(tags)
-        return replace(old, tags=tags)
+        if old.owner_id == me:
+            return replace(old, tags=tags)
+        # What was found is as this account sees it.
+        whole = find_snapshot(reader, old.snapshot_id)
+        assert whole is not None, "it was found in this transaction"
+        others = {account: kept for account, kept in whole.foreign_tags.items() if account != me}
+        return replace(whole, foreign_tags={**others, me: tags} if tags else others)
 
-    # What makes no sense is refused before anything is written, a session's file included.
-    region.metadata.read(changed)
-    with region.session() as session:
-
-        def put(txn: Transaction) -> Snapshot:
-            new = changed(txn)
-            put_snapshot(txn, new)
-            if new.state is SnapshotState.COMPLETED:
-                # The manifest is written after: recovery writes it if this process cannot.
-                # A pending snapshot is the business of the session that takes it alone.
-                note_snapshot(txn, session.session_id, new.snapshot_id)
-            return new
-
-        snapshot = region.metadata.run(put)
-        if snapshot.state is SnapshotState.COMPLETED:
-            write_current_manifest(region, snapshot.snapshot_id)
-            region.metadata.run(
-                lambda txn: forget_snapshot(txn, session.session_id, snapshot.snapshot_id)
-            )
-    return snapshot
+    return seen_by(change_snapshot(region, changed), me)

@@ -35,6 +35,12 @@ class Table(StrEnum):
     SNAPSHOTS = "snapshots"  # snapshot id -> the snapshot
     SNAPSHOTS_BY_TIME = "snapshots_by_time"
     SNAPSHOTS_BY_VOLUME = "snapshots_by_volume"
+    SNAPSHOTS_SHARED = "snapshots_shared"  # account or all -> what was shared with it
+    SNAPSHOTS_LOCKED = "snapshots_locked"
+    RECYCLE_BIN = "recycle_bin"  # by the time at which its retention ends
+    RECYCLE_BIN_BY_OWNER = "recycle_bin_by_owner"
+    RETENTION_RULES = "retention_rules"  # owner, rule id -> the rule
+    ACCOUNT_SETTINGS = "account_settings"  # account -> what it set for the region
     VOLUMES = "volumes"  # volume id -> the volume
     VOLUMES_BY_SOURCE = "volumes_by_source"
     INSTANCES = "instances"  # instance id -> the instance

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from ebsim.catalog.records import scan_snapshots
 from ebsim.catalog.snapshot import Snapshot
+from ebsim.catalog.snapshot_index import of_owner, read_streams
 from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.open_volume import OpenedVolume, open_volume
 from ebsim.engine.region import Region
@@ -55,9 +55,9 @@ def snap(region: Region, *names: str) -> list[Snapshot]:
 
 def all_snapshots(region: Region) -> list[Snapshot]:
     rows = region.metadata.read(
-        lambda reader: scan_snapshots(reader, owner_id=region.account_id, limit=100)
+        lambda reader: read_streams(reader, [of_owner(region.account_id)], b"", 100)
     )
-    return [snapshot for _, snapshot in rows]
+    return [snapshot for _, snapshot in rows if snapshot is not None]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from ebsim.catalog.manifest import manifest_name, read_manifest
 from ebsim.catalog.records import find_volume
 from ebsim.catalog.snapshot import Snapshot, SnapshotState, decode_snapshot
+from ebsim.catalog.snapshot_index import INDEX_TABLES, bin_rows, index_rows
 from ebsim.catalog.volume import decode_volume
 from ebsim.chunkstore.pack_format import HEADER_SIZE
 from ebsim.chunkstore.rows import (
@@ -153,10 +154,13 @@ class StoreAudit:
                 yield f"{snapshot.snapshot_id} does not hold its root"
             else:
                 yield from self._about_manifest(snapshot)
-        index_count = len(self.snapshots)
-        for table in (Table.SNAPSHOTS_BY_TIME, Table.SNAPSHOTS_BY_VOLUME):
-            if len(self._rows[table]) != index_count:
-                yield f"{table} has {len(self._rows[table])} rows for {index_count} snapshots"
+        wanted = {row for snapshot in self.snapshots for row in index_rows(snapshot)}
+        wanted |= {row for volume in self.volumes for row in bin_rows(volume)}
+        for table in INDEX_TABLES:
+            keys = {key for key, _ in self._rows[table]}
+            expected = {key for of_table, key in wanted if of_table is table}
+            if keys != expected:
+                yield f"{table} has {sorted(keys - expected)}, lacks {sorted(expected - keys)}"
 
     def _about_volumes(self) -> Iterator[str]:
         held = {(holder.owner, digest.hex()) for holder, _, digest in self.holds}

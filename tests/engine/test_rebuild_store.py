@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ebsim.catalog.records import scan_snapshots, scan_volumes
+from ebsim.catalog.records import scan_volumes
 from ebsim.catalog.snapshot import Snapshot
+from ebsim.catalog.snapshot_index import of_owner, read_streams
 from ebsim.catalog.volume import Volume
 from ebsim.engine.check_store import check_store
 from ebsim.engine.delete_snapshot import delete_snapshots
@@ -33,10 +34,10 @@ def store(tmp_path: Path) -> Store:
 def catalog(store: Store) -> tuple[list[Snapshot], list[Volume]]:
     with store.open() as region:
         snapshots = region.metadata.read(
-            lambda reader: scan_snapshots(reader, owner_id=ACCOUNT, limit=1000)
+            lambda reader: read_streams(reader, [of_owner(ACCOUNT)], b"", 1000)
         )
         volumes = region.metadata.read(lambda reader: scan_volumes(reader, ACCOUNT))
-    return [snapshot for _, snapshot in snapshots], volumes
+    return [snapshot for _, snapshot in snapshots if snapshot is not None], volumes
 
 
 def expect_whole(store: Store) -> None:

@@ -147,9 +147,9 @@ try:
         if report.findings:
             print("found")
         else:
-            from ebsim.catalog.records import scan_snapshots
+            from ebsim.catalog.snapshot_index import of_owner, read_streams
             (found,) = region.metadata.read(
-                lambda r: scan_snapshots(r, owner_id=region.account_id, limit=9)
+                lambda r: read_streams(r, [of_owner(region.account_id)], b"", 9)
             )
             same = store.restored(region, found[1].snapshot_id) == Path(sys.argv[2]).read_bytes()
             print("same" if same else "LIED")

@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 
 NAMED_BY_CLI = frozenset(
     {
+        "ebsim.catalog.audience",
         "ebsim.catalog.snapshot",
         "ebsim.catalog.snapshot_filter",
         "ebsim.catalog.volume",

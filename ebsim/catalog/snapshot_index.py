@@ -1,0 +1,126 @@
+"""The rows that find snapshots, and the streams that listings read from them.
+
+    table                key                                             which snapshots
+    SNAPSHOTS_BY_TIME    owner id, start time 8 BE, snapshot id          not in the recycle bin
+    SNAPSHOTS_BY_VOLUME  volume id, start time 8 BE, snapshot id         all
+    SNAPSHOTS_SHARED     account id or "all", start time 8 BE, ...       shared, not in the bin
+    SNAPSHOTS_LOCKED     owner id, start time 8 BE, snapshot id          locked, or once locked
+    RECYCLE_BIN          exit time 8 BE, id                              in the recycle bin
+    RECYCLE_BIN_BY_OWNER owner id, "snap" or "vol-", enter time 8 BE, id in the recycle bin
+
+Every value is empty.  What follows the first part of a key is the same in the first four,
+so that several streams can be merged into one listing by start time.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from ebsim.catalog.snapshot import Snapshot, decode_snapshot
+from ebsim.catalog.volume import Volume
+from ebsim.ids import AccountId, SnapshotId, VolumeId
+from ebsim.metadata.transactions import Reader, Table
+
+PUBLIC = "all"
+"""Amazon's name for the group of all accounts."""
+
+_AFTER_ALL = b"\xff"
+
+IndexRow = tuple[Table, bytes]
+
+INDEX_TABLES = (
+    Table.SNAPSHOTS_BY_TIME,
+    Table.SNAPSHOTS_BY_VOLUME,
+    Table.SNAPSHOTS_SHARED,
+    Table.SNAPSHOTS_LOCKED,
+    Table.RECYCLE_BIN,
+    Table.RECYCLE_BIN_BY_OWNER,
+)
+
+
+def index_rows(snapshot: Snapshot) -> frozenset[IndexRow]:
+    """The rows that find *snapshot*."""
+    suffix = snapshot.start_time_ns.to_bytes(8, "big") + snapshot.snapshot_id.encode()
+    rows = {(Table.SNAPSHOTS_BY_VOLUME, snapshot.volume_id.encode() + suffix)}
+    stay = snapshot.bin_stay
+    if stay is not None:
+        rows |= bin_rows(snapshot)
+    else:
+        rows.add((Table.SNAPSHOTS_BY_TIME, snapshot.owner_id.encode() + suffix))
+        for who in (*snapshot.shared_with, *([PUBLIC] if snapshot.is_public else [])):
+            rows.add((Table.SNAPSHOTS_SHARED, who.encode() + suffix))
+    if snapshot.lock is not None:
+        rows.add((Table.SNAPSHOTS_LOCKED, snapshot.owner_id.encode() + suffix))
+    return frozenset(rows)
+
+
+def bin_rows(resource: Snapshot | Volume) -> frozenset[IndexRow]:
+    """The rows that find *resource* in the recycle bin; none unless it is there."""
+    stay = resource.bin_stay
+    if stay is None:
+        return frozenset()
+    name = resource.snapshot_id if isinstance(resource, Snapshot) else resource.volume_id
+    key = name.encode()
+    by_owner = resource.owner_id.encode() + key[:4] + stay.enter_time_ns.to_bytes(8, "big") + key
+    return frozenset(
+        {
+            (Table.RECYCLE_BIN, stay.exit_time_ns.to_bytes(8, "big") + key),
+            (Table.RECYCLE_BIN_BY_OWNER, by_owner),
+        }
+    )
+
+
+def snapshot_id_in(key: bytes) -> SnapshotId:
+    """The snapshot that an index row leads to."""
+    return SnapshotId(key[key.rfind(b"snap-") :].decode(errors="replace"))
+
+
+def volume_id_in(key: bytes) -> VolumeId:
+    """The volume that a row of the recycle bin leads to."""
+    return VolumeId(key[key.rfind(b"vol-") :].decode(errors="replace"))
+
+
+class Stream(NamedTuple):
+    """Snapshots whose index rows begin alike, by rising start time."""
+
+    table: Table
+    prefix: bytes
+
+
+def of_owner(account_id: AccountId) -> Stream:
+    return Stream(Table.SNAPSHOTS_BY_TIME, account_id.encode())
+
+
+def of_volume(volume_id: VolumeId) -> Stream:
+    return Stream(Table.SNAPSHOTS_BY_VOLUME, volume_id.encode())
+
+
+def shared_with(who: str) -> Stream:
+    """Those shared with an account, or with all: :data:`PUBLIC`."""
+    return Stream(Table.SNAPSHOTS_SHARED, who.encode())
+
+
+def locked_of(account_id: AccountId) -> Stream:
+    return Stream(Table.SNAPSHOTS_LOCKED, account_id.encode())
+
+
+def read_streams(
+    reader: Reader, streams: Collection[Stream], after: bytes, limit: int
+) -> Sequence[tuple[bytes, Snapshot | None]]:
+    """At most *limit* snapshots of all *streams* together, each once, by rising start time.
+
+    Each comes with what to pass as *after* to go on behind it; fewer than *limit* are the
+    last.  ``None`` where an index row leads to nothing: ``store check`` tells of it.  Cost:
+    proportional to *limit* and the number of streams.
+    """
+    suffixes: set[bytes] = set()
+    for table, prefix in streams:
+        start = prefix + after + b"\0" if after else prefix
+        rows = reader.scan(table, start, prefix + _AFTER_ALL, limit=limit)
+        suffixes.update(key[len(prefix) :] for key, _ in rows)
+    ordered = sorted(suffixes)[:limit]
+    ids = [snapshot_id_in(suffix).encode() for suffix in ordered]
+    found = reader.get_many(Table.SNAPSHOTS, ids)
+    return [
+        (suffix, None if row is None else decode_snapshot(row))
+        for suffix, row in zip(ordered, found, strict=True)
+    ]
