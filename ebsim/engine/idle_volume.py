@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from ebsim.engine.open_volume import serving_facts
 from ebsim.errors import VolumeInUse, VolumeNotFound
+from ebsim.volumes.cut import held_unread
 from ebsim.volumes.volume_folder import VolumeFolder
 
 
@@ -38,13 +39,9 @@ def idle_volume(folder: VolumeFolder) -> Iterator[None]:
 def _refuse_while_read(folder: VolumeFolder) -> None:
     """Refuse a volume whose blocks, as they were at a cut, are being read."""
     for snapshot_id in folder.cuts():
-        descriptor = folder.files.open_to_read(folder.cut(snapshot_id))
-        try:
-            is_read = not folder.files.lock(descriptor, wait=False)
-        finally:
-            folder.files.close(descriptor)
-        if is_read:
-            raise VolumeInUse(
-                f"{snapshot_id} is being taken of {folder.path.name}. Nothing was changed. "
-                "Try again when it is done."
-            )
+        with held_unread(folder, snapshot_id) as is_unread:
+            if not is_unread:
+                raise VolumeInUse(
+                    f"{snapshot_id} is being taken of {folder.path.name}. Nothing was changed. "
+                    "Try again when it is done."
+                )

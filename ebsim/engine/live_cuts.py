@@ -18,6 +18,7 @@ from ebsim.ids import SnapshotId
 from ebsim.metadata.transactions import Reader
 from ebsim.volumes.control import ControlClient, NotServed
 from ebsim.volumes.cut import CutReader
+from ebsim.volumes.live_volume import LiveVolume
 from ebsim.volumes.volume_folder import NEVER_COMPARED, VolumeFolder, VolumeState
 from ebsim.waiting import wait_until
 
@@ -36,6 +37,28 @@ class CutTarget(Protocol):
     def make_cut(self, snapshot_id: str, *, dirty_only: bool) -> None: ...
 
     def thaw(self) -> bool: ...
+
+
+class _OwnVolume:
+    """A volume that this process has open; others may ask it for a snapshot all the same."""
+
+    def __init__(self, device: LiveVolume) -> None:
+        self._device = device
+        self._holds_freeze = False
+
+    def prepare_cut(self, snapshot_id: str, dirty_since: str | None) -> bool:
+        return self._device.prepare_cut(snapshot_id, dirty_since)
+
+    def freeze(self, timeout_seconds: float) -> None:
+        self._device.freeze(timeout_seconds)
+        self._holds_freeze = True
+
+    def make_cut(self, snapshot_id: str, *, dirty_only: bool) -> None:
+        self._device.make_cut(snapshot_id, dirty_only=dirty_only)
+
+    def thaw(self) -> bool:
+        # What another snapshot froze is that one's to thaw.
+        return self._holds_freeze and self._device.thaw()
 
 
 @dataclass(slots=True)
@@ -93,7 +116,7 @@ def find_target(
         if not found:
             with suppress(VolumeInUse):
                 cutting = open_volume(region, volume.volume_id, SNAPSHOT, hydrates=False)
-                found.append(opened.enter_context(cutting).device)
+                found.append(_OwnVolume(opened.enter_context(cutting).device))
         return bool(found)
 
     if not wait_until(is_found, _OPENING_SECONDS):

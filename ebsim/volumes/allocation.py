@@ -6,6 +6,7 @@ from ebsim.blockmap.geometry import FAN_OUT_BITS
 from ebsim.volumes.block_bitmap import runs_of_bits
 from ebsim.volumes.block_device import AllocationRange
 from ebsim.volumes.origin import Origin
+from ebsim.volumes.overlay import Overlay
 from ebsim.volumes.sparse_file import SparseFile
 
 LEAVES_DESCRIBED_MAX = 256
@@ -56,3 +57,22 @@ def origin_parts(
             position = max(position, ends)
     if position < stop:
         yield AllocationRange(stop - position, True, True)
+
+
+def volume_parts(
+    overlay: Overlay, origin: Origin | None, start: int, stop: int
+) -> Iterator[AllocationRange]:
+    """What a volume has from *start* up to *stop*: of absent blocks, what *origin* has.
+
+    May end before *stop* does.  No block of the range comes here meanwhile.
+    """
+    present, size, position = overlay.present, overlay.state.block_size, start
+    if origin is not None and present is not None:
+        stop = described_stop(start, stop, size)
+        absent = present.runs(start // size, -(-stop // size), is_set=False)
+        for absent_start, absent_stop in absent:
+            begins, ends = max(absent_start * size, start), min(absent_stop * size, stop)
+            yield from local_parts(overlay.data, position, begins)
+            yield from origin_parts(origin, size, begins, ends)
+            position = ends
+    yield from local_parts(overlay.data, position, stop)

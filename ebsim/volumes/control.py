@@ -63,10 +63,10 @@ class _Conversation:
         return operation(message)
 
     def end(self) -> None:
-        """The connection is gone: thaw, and settle what it cut."""
+        """The connection is gone: thaw, and leave what it cut to who reads it."""
         self._thaw({})
         if self._cut is not None:
-            self._volume.settle_cut(self._cut)
+            self._volume.leave_cut(self._cut)
 
     def _prepare_cut(self, message: Answer) -> Answer:
         dirty_only = self._volume.prepare_cut(message["snapshot_id"], message["dirty_since"])
@@ -105,10 +105,8 @@ class _Conversation:
 
     def _release(self) -> bool:
         with self._lock:
-            was_frozen, self._holds_freeze = self._holds_freeze, False
-            if was_frozen:
-                self._volume.thaw()
-        return was_frozen
+            held, self._holds_freeze = self._holds_freeze, False
+            return held and self._volume.thaw()
 
 
 class ControlServer:

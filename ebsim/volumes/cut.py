@@ -15,7 +15,9 @@ Whoever reads a cut holds a shared ``flock`` on ``cut-SNAP`` meanwhile.
 """
 
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from os.path import samestat
 from typing import Protocol
 
 from ebsim.errors import Conflict, EbsimError
@@ -194,11 +196,12 @@ def open_cut(folder: VolumeFolder, state: VolumeState, snapshot_id: str) -> Cut:
     return Cut(snapshot_id, bits, preserved)
 
 
-def is_being_read(folder: VolumeFolder, snapshot_id: str) -> bool:
-    """Whether the process that takes the snapshot is still at it."""
+@contextmanager
+def held_unread(folder: VolumeFolder, snapshot_id: str) -> Iterator[bool]:
+    """Whether nobody reads the cut; if so nobody can begin to while the body runs."""
     descriptor = folder.files.open_to_read(folder.cut(snapshot_id))
     try:
-        return not folder.files.lock(descriptor, wait=False)
+        yield folder.files.lock(descriptor, wait=False)
     finally:
         folder.files.close(descriptor)
 
@@ -230,7 +233,10 @@ class CutReader:
         files, size = folder.files, self.size_bytes
         lock = files.open_to_read(folder.cut(snapshot_id))
         opened.callback(files.close, lock)
-        if not files.lock(lock, shared=True, wait=False):
+        is_locked = files.lock(lock, shared=True, wait=False)
+        named = files.status(folder.cut(snapshot_id))
+        # Whoever opened the volume meanwhile may have settled it, and preserves nothing.
+        if not is_locked or named is None or not samestat(named, files.status_of(lock)):
             raise _broken()
         bits = files.read(lock, 0, bitmap_bytes(self.block_count))
         self.bits = BlockBitmap(bytearray(bits), self.block_count)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from ebsim.volumes.access_log import AccessLog
-from ebsim.volumes.allocation import described_stop, local_parts, merged, origin_parts
+from ebsim.volumes.allocation import merged, volume_parts
 from ebsim.volumes.block_device import AllocationRange, DirtyRange
 from ebsim.volumes.demand import Demand
 from ebsim.volumes.origin import Origin
@@ -48,6 +48,8 @@ class LiveVolume:
         self._size_bytes = overlay.state.size_bytes
         self._block_size = overlay.state.block_size
         self._cut_lock = threading.Lock()
+        # The overlay may have taken up a cut that a process before this one made.
+        self._is_cut_left = overlay.cut is not None
 
     # The device
 
@@ -124,8 +126,8 @@ class LiveVolume:
         stop = offset_bytes + length
         token = self._gate.begin_read(offset_bytes, stop)
         try:
-            parts = merged(self._allocation_parts(offset_bytes, stop))
-            return iter(list(islice(parts, _RANGES_MAX)))
+            parts = volume_parts(self._overlay, self._origin, offset_bytes, stop)
+            return iter(list(islice(merged(parts), _RANGES_MAX)))
         finally:
             self._gate.end(token)
 
@@ -156,6 +158,7 @@ class LiveVolume:
             StorageFull: no room for the bits.
         """
         with self._cut_lock:
+            self._settle_left_cut()
             return self._overlay.prepare_cut(snapshot_id, dirty_since)
 
     def freeze(self, timeout_seconds: float) -> None:
@@ -179,14 +182,32 @@ class LiveVolume:
     def settle_cut(self, snapshot_id: str) -> None:
         """The snapshot was completed, or it failed and its blocks count as dirty again."""
         with self._cut_lock:
-            if not self._overlay.settle_cut(snapshot_id):
-                return
-            token = self._gate.begin_fill(0, self._size_bytes)
-            try:
-                self._overlay.drop_cut()
-            finally:
-                self._gate.end(token)
-            self._overlay.discard_cut(snapshot_id)
+            self._settle_cut(snapshot_id)
+
+    def leave_cut(self, snapshot_id: str) -> None:
+        """Whoever had it made is gone: settle it now, or before the next if it is read still."""
+        with self._cut_lock:
+            self._is_cut_left = True
+            self._settle_left_cut(snapshot_id)
+
+    def _settle_left_cut(self, snapshot_id: str | None = None) -> None:
+        cut = self._overlay.cut
+        if cut is None or not self._is_cut_left or snapshot_id not in (None, cut.snapshot_id):
+            return
+        with self._overlay.held_unread(cut) as is_unread:
+            if is_unread:
+                self._settle_cut(cut.snapshot_id)
+
+    def _settle_cut(self, snapshot_id: str) -> None:
+        if not self._overlay.settle_cut(snapshot_id):
+            return
+        token = self._gate.begin_fill(0, self._size_bytes)
+        try:
+            self._overlay.drop_cut()
+        finally:
+            self._gate.end(token)
+        self._is_cut_left = False
+        self._overlay.discard_cut(snapshot_id)
 
     # Loading
 
@@ -259,6 +280,7 @@ class LiveVolume:
             Conflict: a snapshot is being taken.
         """
         with self._cut_lock:
+            self._settle_left_cut()
             token = self._gate.begin_fill(0, max(size_bytes, self._size_bytes))
             try:
                 self._overlay.grow(size_bytes)
@@ -269,9 +291,11 @@ class LiveVolume:
     def close(self) -> None:
         """Make everything durable and release it.  Nobody uses the device any more."""
         self._demand.close()
-        if self._access is not None:
-            self._access.close()
-        self._overlay.close()
+        try:
+            if self._access is not None:
+                self._access.close()
+        finally:
+            self._overlay.close()
 
     # Inside
 
@@ -373,15 +397,3 @@ class LiveVolume:
         else:
             start = block * self._block_size
             self._overlay.fill(memoryview(data)[: self._size_bytes - start], start)
-
-    def _allocation_parts(self, start: int, stop: int) -> Iterator[AllocationRange]:
-        origin, position = self._origin, start
-        if origin is not None:
-            stop = described_stop(start, stop, self._block_size)
-            for absent_start, absent_stop in self.absent_runs(*self._blocks(start, stop)):
-                begins = max(absent_start * self._block_size, start)
-                ends = min(absent_stop * self._block_size, stop)
-                yield from local_parts(self._overlay.data, position, begins)
-                yield from origin_parts(origin, self._block_size, begins, ends)
-                position = ends
-        yield from local_parts(self._overlay.data, position, stop)

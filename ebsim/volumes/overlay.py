@@ -20,16 +20,17 @@ Which requests may run at the same time is the caller's to see to (``live_volume
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import replace
 from itertools import islice
 
-from ebsim.errors import Conflict, MetadataCorrupt, StorageUnavailable
-from ebsim.volumes.block_bitmap import BlockBitmap, bitmap_bytes
-from ebsim.volumes.cut import Cut, PreparedCut, is_being_read, open_cut
+from ebsim.errors import Conflict, StorageUnavailable
+from ebsim.volumes.block_bitmap import BlockBitmap
+from ebsim.volumes.cut import Cut, PreparedCut, held_unread, open_cut
 from ebsim.volumes.mapped_bits import PAGE, MappedBits, padded_bytes
+from ebsim.volumes.overlay_files import open_overlay_files
 from ebsim.volumes.sparse_file import SparseFile
-from ebsim.volumes.volume_folder import NOT_KNOWN, VolumeFolder, VolumeState
+from ebsim.volumes.volume_folder import NO_BOOT, NOT_KNOWN, VolumeFolder, VolumeState
 
 Buffer = bytes | bytearray | memoryview
 
@@ -57,69 +58,30 @@ class Overlay:
         self._is_completed = is_completed
         self._bits_lock = threading.Lock()
         self._sync_lock = threading.Lock()
+        self._state_lock = threading.Lock()
         self._unsaved_pages: set[int] = set()
         self._failure: StorageUnavailable | None = None
         self.cut: Cut | None = None
         self._prepared: PreparedCut | None = None
-        state = folder.load()
+        self._present: MappedBits | None = None
+        self._durable = -1
+        self._state = state = folder.load()
         is_trusted = state.boot in (None, boot)
         with ExitStack() as opened:
-            self._data = self._open_data(state)
-            opened.callback(self._data.close)
-            self._present, self._durable = self._open_present(state, boot, opened)
-            self._dirty = self._open_dirty(state, is_trusted=is_trusted)
-            opened.callback(self._dirty.close)
+            files = open_overlay_files(folder, state, boot, opened)
+            self._data, self._dirty = files.data, files.dirty
+            if files.present is not None:
+                self._present, self._durable, may_be_ahead = files.present
+                if may_be_ahead:
+                    self._unsaved_pages.update(range(len(self._present.memory) // PAGE))
             # Before any byte changes: from here on the bits are of this boot.
             dirty_since = state.dirty_since if is_trusted else NOT_KNOWN
-            self._store_state(replace(state, boot=boot, dirty_since=dirty_since))
+            self._change_state(lambda old: replace(old, boot=boot, dirty_since=dirty_since))
             opened.callback(self._close_cuts)
             for snapshot_id in folder.cuts():
                 self._take_up_cut(snapshot_id, is_trusted=is_trusted)
-            self._discard_unused()
+            folder.discard_unused_cuts()
             opened.pop_all()
-
-    def _open_data(self, state: VolumeState) -> SparseFile:
-        folder = self._folder
-        try:
-            return SparseFile(folder.files, folder.data, state.size_bytes, create=False)
-        except FileNotFoundError as error:
-            raise MetadataCorrupt(where=str(folder.data), found="it is missing") from error
-
-    def _open_present(
-        self, state: VolumeState, boot: str, opened: ExitStack
-    ) -> tuple[MappedBits | None, int]:
-        if state.origin is None:
-            return None, -1
-        folder, files = self._folder, self._folder.files
-        durable = files.open_or_create(folder.present)
-        opened.callback(files.close, durable)
-        files.allocate(durable, padded_bytes(state.block_count))
-        is_live = state.boot == boot and files.status(folder.live_present) is not None
-        if not is_live:
-            folder.discard(folder.live_present)
-        live = MappedBits(files, folder.live_present, state.block_count)
-        opened.callback(live.close)
-        size = bitmap_bytes(state.block_count)
-        if not is_live:
-            live.memory[:size] = files.read(durable, 0, size)
-        else:
-            # Set since the last flush by a process that was killed: not durable yet.
-            self._unsaved_pages.update(range(padded_bytes(state.block_count) // PAGE))
-        return live, durable
-
-    def _open_dirty(self, state: VolumeState, *, is_trusted: bool) -> MappedBits:
-        dirty = MappedBits(self._folder.files, self._folder.dirty, state.block_count)
-        if not is_trusted:
-            dirty.set_range(0, state.block_count)
-        return dirty
-
-    def _discard_unused(self) -> None:
-        """Remove what a cut that was prepared and never made has left."""
-        cuts = set(self._folder.cuts())
-        for name in self._folder.files.file_names(self._folder.path):
-            snapshot_id = name.removeprefix("preserved-").split(".")[0]
-            if name.startswith("preserved-") and snapshot_id not in cuts:
-                self._folder.discard(self._folder.path / name)
 
     # Reading and writing
 
@@ -211,7 +173,18 @@ class Overlay:
                     self._folder.files.sync(self._durable)
             except StorageUnavailable as error:
                 self._failure = error
+                self._distrust_bits()
                 raise
+
+    def _distrust_bits(self) -> None:
+        """Let whoever opens the volume next take nothing in the page cache for true.
+
+        What the kernel could not write it keeps as if it had been written, and forgets
+        when it needs the memory; nobody is told a second time.
+        """
+        # The disk is ill already: what counts is the failure itself.
+        with suppress(StorageUnavailable):
+            self._change_state(lambda state: replace(state, boot=NO_BOOT))
 
     def _page(self, page: int) -> bytes:
         assert self._present is not None, "only a volume with absent blocks notes pages"
@@ -223,7 +196,7 @@ class Overlay:
         with self._sync_lock, self._bits_lock:
             present, self._present = self._present, None
             self._unsaved_pages.clear()
-        self._store_state(replace(self._state, origin=None))
+        self._change_state(lambda state: replace(state, origin=None))
         if present is not None:
             present.close()
             self._folder.files.close(self._durable)
@@ -241,21 +214,21 @@ class Overlay:
                 "Resize it when the snapshot is done."
             )
         self._forget_prepared()
-        state = replace(self._state, size_bytes=size_bytes)
+        block_count = replace(self._state, size_bytes=size_bytes).block_count
         self._data.grow(size_bytes)
         self._data.sync()
         self._folder.files.sync_directory(self._folder.path)
         files = self._folder.files
         with self._sync_lock, self._bits_lock:
             old_dirty, old_present = self._dirty, self._present
-            self._dirty = MappedBits(files, self._folder.dirty, state.block_count)
+            self._dirty = MappedBits(files, self._folder.dirty, block_count)
             old_dirty.close()
             if old_present is not None:
-                files.allocate(self._durable, padded_bytes(state.block_count))
+                files.allocate(self._durable, padded_bytes(block_count))
                 live = self._folder.live_present
-                self._present = MappedBits(files, live, state.block_count)
+                self._present = MappedBits(files, live, block_count)
                 old_present.close()
-        self._store_state(state)
+        self._change_state(lambda state: replace(state, size_bytes=size_bytes))
 
     def close(self) -> None:
         """Make everything durable, note the clean end, release the files."""
@@ -266,7 +239,7 @@ class Overlay:
                 # The names that a cut swapped must not come back under a state that
                 # says that the bits can be believed.
                 self._folder.files.sync_directory(self._folder.path)
-                self._store_state(replace(self._state, boot=None))
+                self._change_state(lambda state: replace(state, boot=None))
         finally:
             self.abandon()
 
@@ -284,9 +257,12 @@ class Overlay:
             if cut is not None:
                 cut.close()
 
-    def _store_state(self, state: VolumeState) -> None:
-        self._folder.store(state)
-        self._state = state
+    def _change_state(self, changed: Callable[[VolumeState], VolumeState]) -> None:
+        # A snapshot that ends and the last block that arrives each change their part of it.
+        with self._state_lock:
+            state = changed(self._state)
+            self._folder.store(state)
+            self._state = state
 
     # Snapshots
 
@@ -362,6 +338,10 @@ class Overlay:
         self.cut.close()
         self.cut = None
 
+    def held_unread(self, cut: Cut) -> AbstractContextManager[bool]:
+        """Whether nobody reads *cut*; if so nobody can begin to while the body runs."""
+        return held_unread(self._folder, cut.snapshot_id)
+
     def discard_cut(self, snapshot_id: str) -> None:
         """Give back the room of a cut that was dropped."""
         self._folder.discard_cut(snapshot_id, self._state.size_bytes)
@@ -378,7 +358,7 @@ class Overlay:
 
     def _settle(self, snapshot_id: str, bits: BlockBitmap) -> bool:
         if self._is_completed(snapshot_id):
-            self._store_state(replace(self._state, dirty_since=snapshot_id))
+            self._change_state(lambda state: replace(state, dirty_since=snapshot_id))
             return True
         with self._bits_lock:
             self._dirty.add(bits)
@@ -390,11 +370,12 @@ class Overlay:
         Its snapshot may be read still, by another process.  After an unclean end of the
         machine nothing reads it, and every block is dirty already.
         """
-        if is_trusted and is_being_read(self._folder, snapshot_id):
-            self.cut = open_cut(self._folder, self._state, snapshot_id)
-            return
-        if is_trusted:
-            path = self._folder.cut(snapshot_id)
-            with closing(MappedBits(self._folder.files, path, self._state.block_count)) as bits:
-                self._settle(snapshot_id, bits)
-        self.discard_cut(snapshot_id)
+        with held_unread(self._folder, snapshot_id) as is_unread:
+            if is_trusted and not is_unread:
+                self.cut = open_cut(self._folder, self._state, snapshot_id)
+                return
+            if is_trusted:
+                path, count = self._folder.cut(snapshot_id), self._state.block_count
+                with closing(MappedBits(self._folder.files, path, count)) as bits:
+                    self._settle(snapshot_id, bits)
+            self.discard_cut(snapshot_id)

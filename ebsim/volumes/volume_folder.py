@@ -36,12 +36,16 @@ from ebsim.volumes.sparse_file import SparseFile, segment_paths
 
 _FORMAT = 1
 _CUT_PREFIX = "cut-"
+_PRESERVED_PREFIX = "preserved-"
 
 NEVER_COMPARED = "none"
 """``dirty_since`` of a volume that no snapshot was taken of yet, and that began empty."""
 
 NOT_KNOWN = "unknown"
 """``dirty_since`` after an unclean end of the machine: the dirty bits mean nothing."""
+
+NO_BOOT = "none"
+"""``boot`` after a flush that failed: what the page cache holds of the files is not believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,10 @@ class VolumeFolder:
         return self.path / f"{_CUT_PREFIX}{snapshot_id}"
 
     def preserved(self, snapshot_id: str) -> Path:
-        return self.path / f"preserved-{snapshot_id}"
+        return self.path / f"{_PRESERVED_PREFIX}{snapshot_id}"
 
     def preserved_bits(self, snapshot_id: str) -> Path:
-        return self.path / f"preserved-{snapshot_id}.bits"
+        return self.path / f"{_PRESERVED_PREFIX}{snapshot_id}.bits"
 
     def cuts(self) -> list[str]:
         """The snapshots that were cut and not settled."""
@@ -130,6 +134,8 @@ class VolumeFolder:
             data.sync()
         finally:
             data.close()
+        if state.origin is not None:
+            self.files.close(self.files.create(self.present))
         self.store(state)
 
     def load(self) -> VolumeState:
@@ -183,6 +189,14 @@ class VolumeFolder:
         """Remove what a cut left; the cut's bits last, so that a crash leaves them found."""
         self.discard(*segment_paths(self.preserved(snapshot_id), size_bytes))
         self.discard(self.preserved_bits(snapshot_id), self.cut(snapshot_id))
+
+    def discard_unused_cuts(self) -> None:
+        """Remove what cuts that were prepared and never made have left."""
+        cuts = set(self.cuts())
+        for name in self.files.file_names(self.path):
+            snapshot_id = name.removeprefix(_PRESERVED_PREFIX).split(".")[0]
+            if name.startswith(_PRESERVED_PREFIX) and snapshot_id not in cuts:
+                self.discard(self.path / name)
 
     def remove(self) -> None:
         """Remove everything in the folder, the lock last, and the folder."""

@@ -4,17 +4,21 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from ebsim.engine.check_store import check_store
 from ebsim.engine.delete_snapshot import delete_snapshots
+from ebsim.engine.list_volumes import show_volume
+from ebsim.engine.live_cuts import find_target
 from ebsim.engine.open_volume import open_volume, volume_folder
 from ebsim.engine.region import Region
 from ebsim.engine.snapshot_volumes import create_snapshot_set
 from ebsim.errors import Conflict, VolumeInUse
 from ebsim.volumes.control import ControlClient
+from tests.engine.interruptions import Interference
 from tests.engine.live_disks import (
     OPTIONS,
     Disk,
@@ -24,6 +28,8 @@ from tests.engine.live_disks import (
     writing_process,
 )
 from tests.engine.stores import BLOCK, open_store
+
+PATIENCE = 30.0
 
 
 @pytest.fixture
@@ -203,6 +209,39 @@ def test_killing_the_process_that_takes_the_snapshot_makes_its_blocks_dirty_agai
         assert volume.device.dirty_count() >= dirty
         (after,) = snap(region, disk.volume_id)
         assert restored(region, after, tmp_path) == disk.bytes
+
+
+def test_who_serves_a_volume_may_let_it_go_while_its_snapshot_is_uploaded(
+    region: Region, disk: Disk, tmp_path: Path
+) -> None:
+    with ExitStack() as serving:
+        volume = serving.enter_context(opened(region, disk))
+        disk.write(volume.device, 20)
+        at_the_cut = bytes(disk.bytes)
+
+        def change_hands() -> None:
+            serving.close()
+            with opened(region, disk) as again:
+                disk.write(again.device, 20)
+
+        detaching = Interference(1, change_hands)
+        taken = create_snapshot_set(region, [disk.volume_id], OPTIONS, detaching).snapshots
+    assert restored(region, taken[0], tmp_path) == at_the_cut
+    (after,) = snap(region, disk.volume_id)
+    assert restored(region, after, tmp_path) == disk.bytes
+    assert after.parent_id == taken[0].snapshot_id
+
+
+def test_a_snapshot_thaws_only_what_it_froze(region: Region, disk: Disk) -> None:
+    volume = show_volume(region, disk.volume_id)
+    with ExitStack() as here, ExitStack() as conversations:
+        cut = find_target(region, volume, here, conversations)
+        with ControlClient(cut.folder) as other:
+            other.freeze(PATIENCE)
+            with pytest.raises(Conflict, match="frozen already"):
+                cut.target.freeze(PATIENCE)
+            assert not cut.target.thaw()
+            assert other.thaw(), "it was frozen still"
 
 
 def test_a_freeze_that_is_held_too_long_is_ended_and_fails_the_cut(
