@@ -43,6 +43,8 @@ class Snapshot:
         is_public: Every account may use it.
         foreign_tags: Other accounts' tags, by account: nobody sees another's.
         bin_stay: It was deleted, and is kept in the recycle bin.
+        copied_from: Of a copy, ``REGION/SNAPSHOT-ID`` of what it was copied from.
+        completion_duration_minutes: The time in which a copy was asked to be done.
     """
 
     snapshot_id: SnapshotId
@@ -68,11 +70,18 @@ class Snapshot:
     foreign_tags: Mapping[AccountId, Mapping[str, str]] = field(default_factory=dict)
     lock: SnapshotLock | None = None
     bin_stay: BinStay | None = None
+    copied_from: str = ""
+    completion_duration_minutes: int | None = None
 
     @property
     def volume_size_gib(self) -> int:
         """The size that EBS would report: whole GiB, rounded up."""
         return whole_gib(self.size_bytes)
+
+    @property
+    def transfer_type(self) -> str:
+        """``time-based`` for a copy that was asked to be done in some time."""
+        return "standard" if self.completion_duration_minutes is None else "time-based"
 
 
 _ADDED_LATER: dict[str, Any] = {
@@ -81,6 +90,8 @@ _ADDED_LATER: dict[str, Any] = {
     "foreign_tags": {},
     "lock": None,
     "bin_stay": None,
+    "copied_from": "",
+    "completion_duration_minutes": None,
 }
 """Fields that the first version did not have, and what they are where it left them out."""
 

@@ -68,6 +68,21 @@ _ADDED_LATER: dict[str, Any] = {"bin_stay": None}
 """Fields that the first version did not have, and what they are where it left them out."""
 
 
+UNKNOWN_VOLUME = Volume(
+    volume_id=VolumeId("vol-ffffffff"),
+    owner_id=AccountId("000000000000"),
+    location="",
+    size_bytes=0,
+    block_size=0,
+    create_time_ns=0,
+    is_deleted=True,
+)
+"""What Amazon names as the volume of a snapshot that was not taken of one, such as a copy.
+
+One row for all of them in a region; it goes with the last, as that of a deleted volume.
+"""
+
+
 def deleted(volume: Volume) -> Volume:
     """What stays of a volume for the sake of its snapshots."""
     return replace(volume, origin=None, attachment=None, is_deleted=True, bin_stay=None)

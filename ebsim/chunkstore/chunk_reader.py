@@ -52,6 +52,12 @@ def verified_chunk(digest: Digest, raw: Buffer, offset: int) -> Buffer:
     return chunk
 
 
+def _proved_record(digest: Digest, raw: Buffer, offset: int) -> Buffer:
+    """*raw*, if it is the record of *digest*."""
+    verified_chunk(digest, raw, offset)
+    return raw
+
+
 def verified_payload(record: Record, raw: Buffer) -> Buffer:
     """The payload in *raw*, by its checksum only: at the speed of the disk, undecoded.
 
@@ -113,6 +119,12 @@ class ChunkReader:
     def read_found(self, found: Found) -> Buffer:
         """The bytes of a chunk that ``find`` found, wherever it has moved since."""
         return self._proved(found, lambda raw, at: verified_chunk(found.digest, raw, at))
+
+    def read_as_stored(self, found: Found) -> tuple[Record, Buffer]:
+        """The record of a chunk as it lies, and its payload, proved by decoding it."""
+        raw = self._proved(found, lambda raw, at: _proved_record(found.digest, raw, at))
+        record, _ = decode_header(raw, 0)
+        return record, memoryview(raw)[HEADER_SIZE:]
 
     def _proved(self, found: Found, prove: Callable[[Buffer, int], Buffer]) -> Buffer:
         while True:

@@ -17,10 +17,11 @@ from ebsim.chunkstore.node_commit import (
     PackInProgress,
     commit_nodes,
 )
-from ebsim.chunkstore.pack_format import Kind
+from ebsim.chunkstore.pack_format import Kind, Record
 from ebsim.chunkstore.pack_writer import PackWriter, Placed
 from ebsim.chunkstore.rows import number_key
 from ebsim.chunkstore.sessions import Session
+from ebsim.content.digest import block_digest
 from ebsim.errors import Conflict
 from ebsim.ids import Digest
 from ebsim.metadata.transactions import Metadata, Reader, Table
@@ -67,14 +68,34 @@ class ChunkWriter:
     def put_blocks(self, blocks: Sequence[tuple[Digest, Buffer]]) -> None:
         """Store those of *blocks* that the store has not; one look-up for all of them."""
         unplaced = [digest for digest, _ in blocks if digest not in self._placed]
-        stored = self._stored(unplaced) if unplaced else set()
+        stored = self.stored(unplaced) if unplaced else set()
         for digest, block in blocks:
             if digest not in stored:
                 self._write(Kind.BLOCK, digest, block)
 
+    def claim(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Those of *digests* that the store has not and nobody writes: the caller's to put.
+
+        Claimed before they are looked up, so that of two threads one writes each.
+        """
+        with self._lock:
+            claimed = [d for d in dict.fromkeys(digests) if d not in self._placed]
+            self._placed.update(dict.fromkeys(claimed))
+        stored = self.stored(claimed) if claimed else set()
+        with self._lock:
+            for digest in stored:
+                del self._placed[digest]
+        return [digest for digest in claimed if digest not in stored]
+
+    def put_record(self, record: Record, payload: Buffer) -> None:
+        """Store a claimed chunk as it lies in another store's pack; the caller proved it."""
+        placed = self._packs.append_encoded(record, payload)
+        with self._lock:
+            self._placed[record.digest] = placed
+
     def put_node(self, node: NewNode) -> None:
         """Store a node whose blocks or children were put before it."""
-        if node.digest not in self._placed and not self._stored([node.digest]):
+        if node.digest not in self._placed and not self.stored([node.digest]):
             self._write(node.kind, node.digest, node.encoded)
         with self._lock:
             self._waiting.append(node)
@@ -101,7 +122,7 @@ class ChunkWriter:
         with self._lock:
             self._placed[digest] = placed
 
-    def _stored(self, digests: Sequence[Digest]) -> set[Digest]:
+    def stored(self, digests: Sequence[Digest]) -> set[Digest]:
         """Those of *digests* that the store has, not known to be damaged."""
 
         def look(reader: Reader) -> set[Digest]:
@@ -204,7 +225,7 @@ class ChunkWriter:
 
     def _write_block_again(self, digest: Digest, block_index: int) -> None:
         block = self._read_again(block_index)
-        if block is None:
+        if block is None or block_digest(block) != digest:
             raise Conflict(
                 f"block {block_index} relied on a chunk that was deleted meanwhile, and the "
                 "source no longer has the same bytes there. No snapshot was made. Run the "

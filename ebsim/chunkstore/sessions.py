@@ -112,7 +112,9 @@ class Sessions:
                     "Wait until they are done, or stop them."
                 )
             yield
-            self._files.unlink(path)
+            # A region that was removed meanwhile has taken the file with it.
+            with suppress(FileNotFoundError):
+                self._files.unlink(path)
         finally:
             self._files.close(descriptor)
 

@@ -44,7 +44,7 @@ def snapshot_document(snapshot: Snapshot) -> Document:
         "VolumeSize": snapshot.volume_size_gib,
         "Encrypted": False,
         "StorageTier": "standard",
-        "TransferType": "standard",
+        "TransferType": snapshot.transfer_type,
         "Tags": tag_list(snapshot.tags),
         "SizeBytes": snapshot.size_bytes,
         "BlockSize": snapshot.block_size,
@@ -61,6 +61,10 @@ def snapshot_document(snapshot: Snapshot) -> Document:
         document["FullSnapshotSizeInBytes"] = snapshot.block_count * snapshot.block_size
     if snapshot.parent_id is not None:
         document["ParentSnapshotId"] = snapshot.parent_id
+    if snapshot.completion_duration_minutes is not None:
+        document["CompletionDurationMinutes"] = snapshot.completion_duration_minutes
+    if snapshot.copied_from:
+        document["CopiedFrom"] = snapshot.copied_from
     return document
 
 

@@ -37,6 +37,7 @@ COMMANDS = {
         "mount",
         "Show snapshots and volumes as files in DIR until it is unmounted.",
     ),
+    "region": LazyCommand("ebsim.cli.region", "region", "Make, list and remove regions."),
     "restore": LazyCommand(
         "ebsim.cli.restore", "restore", "Write a snapshot to a file or device."
     ),

@@ -5,6 +5,11 @@ import click
 from ebsim.cli.lazy_commands import LazyCommand, LazyGroup
 
 SNAPSHOT_COMMANDS = {
+    "copy": LazyCommand(
+        "ebsim.cli.copied_snapshots",
+        "copy",
+        "Copy the snapshot SNAP to another region; only what that has not travels.",
+    ),
     "create": LazyCommand(
         "ebsim.cli.taken_snapshots",
         "create",

@@ -21,10 +21,15 @@ from ebsim.chunkstore.compaction import (
 )
 from ebsim.chunkstore.deletion_plan import plan_deletion
 from ebsim.chunkstore.rows import decode_hold, hold_prefix
-from ebsim.engine.recovery import drop_interrupted_upload, interrupted_uploads, recover
+from ebsim.engine.recovery import (
+    drop_interrupted_upload,
+    interrupted_uploads,
+    recover,
+    upload_of,
+)
 from ebsim.engine.region import Region
 from ebsim.errors import StorageUnavailable
-from ebsim.ids import SnapshotId, VolumeId
+from ebsim.ids import SnapshotId
 from ebsim.metadata.transactions import Reader, Table
 from ebsim.progress import Progress, Unwatched
 
@@ -124,8 +129,8 @@ def _foretell(region: Region) -> CompactionReport:
 def _give_back_at_once(region: Region) -> int:
     """Steps 1 and 2, safe to run again; return how many uploads were let go."""
     uploads = _idle_uploads(region)
-    for volume_id, _ in uploads:
-        drop_interrupted_upload(region, volume_id)
+    for upload, _ in uploads:
+        drop_interrupted_upload(region, upload)
     region.reclaimer().sweep()
     return len(uploads)
 
@@ -143,15 +148,15 @@ def _rewrite(region: Region, plan: CompactionPlan, progress: Progress) -> Compac
             progress.end()
 
 
-def _idle_uploads(region: Region) -> list[tuple[VolumeId, SnapshotId]]:
-    """The interrupted uploads of volumes that nobody is taking a snapshot of."""
+def _idle_uploads(region: Region) -> list[tuple[str, SnapshotId]]:
+    """The interrupted uploads of what nobody is taking a snapshot of."""
 
-    def find(reader: Reader) -> list[tuple[VolumeId, SnapshotId]]:
+    def find(reader: Reader) -> list[tuple[str, SnapshotId]]:
         busy = set()
         for key, _ in reader.scan(Table.SESSIONS, limit=_ROWS_MAX):
             snapshot = find_snapshot(reader, SnapshotId(key.decode().partition("/")[2]))
             if snapshot is not None:
-                busy.add(snapshot.volume_id)
+                busy.add(upload_of(snapshot))
         return [upload for upload in interrupted_uploads(reader) if upload[0] not in busy]
 
     return region.metadata.read(find)

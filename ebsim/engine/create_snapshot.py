@@ -34,7 +34,6 @@ from ebsim.engine.source_volume import (
     source_path,
 )
 from ebsim.errors import EbsimError, IntegrityError, SourceUnusable, StorageFull
-from ebsim.ids import SnapshotId, VolumeId
 from ebsim.metadata.transactions import Transaction
 from ebsim.progress import Progress, Unwatched
 from ebsim.sources.open_source import open_source
@@ -42,6 +41,7 @@ from ebsim.sources.source import StreamSource
 
 if TYPE_CHECKING:
     from ebsim.catalog.volume import Volume
+    from ebsim.ids import SnapshotId, VolumeId
 
 
 def create_snapshot(
@@ -163,15 +163,15 @@ class _Taking:
         return register(txn, region, session, subject, options)
 
 
-def clear_up(region: Region, volume_id: VolumeId | None, *, is_full: bool) -> None:
+def clear_up(region: Region, upload: str | None, *, is_full: bool) -> None:
     """Recover from a snapshot's own failure.
 
     What it had stored is kept for the next try, unless the disk *is_full*: then nobody
-    could get that room back without another snapshot of this volume.
+    could get that room back without another snapshot of the same.
     """
     region.reserve.use_if_full(lambda: recover(region))
-    if is_full and volume_id is not None:
-        region.reserve.use_if_full(lambda: drop_interrupted_upload(region, volume_id))
+    if is_full and upload is not None:
+        region.reserve.use_if_full(lambda: drop_interrupted_upload(region, upload))
         region.reclaimer().run()
 
 

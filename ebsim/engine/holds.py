@@ -1,9 +1,9 @@
 """References from outside the trees: a snapshot's on its root, a reader's on what it reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from ebsim.chunkstore.chunk_index import find_numbers
+from ebsim.chunkstore.chunk_index import find_node_rows, find_numbers
 from ebsim.chunkstore.reclaim_queue import change_references
 from ebsim.chunkstore.reference_counts import ReferenceChanges
 from ebsim.chunkstore.rows import Holder, decode_hold, encode_hold, hold_prefix
@@ -44,6 +44,30 @@ def take_hold(txn: Transaction, holder: Holder, root: Digest) -> None:
         raise ChunkMissing(root)
     change_references(txn, ReferenceChanges({numbers[root]: 1}))
     txn.put_many(Table.HOLDS, [(holder.key(), encode_hold(numbers[root], root))])
+
+
+def hold_present_nodes(txn: Transaction, wanted: Mapping[Holder, Digest]) -> set[Holder]:
+    """Reference those nodes of *wanted* that the store has, with all that is below them.
+
+    Returns the holders that hold theirs now.  A node without edges, as a rebuild may leave
+    one, is not one that can be relied on.
+    """
+    numbers = find_numbers(txn, wanted.values())
+    order = list(numbers.items())
+    rows = find_node_rows(txn, [number for _, number in order])
+    whole = {d: number for (d, number), row in zip(order, rows, strict=True) if row is not None}
+    keys = {holder: holder.key() for holder, digest in wanted.items() if digest in whole}
+    held = dict(zip(keys, txn.get_many(Table.HOLDS, list(keys.values())), strict=True))
+    changes = ReferenceChanges()
+    taken = []
+    for holder in sorted(keys, key=keys.__getitem__):
+        digest = wanted[holder]
+        if held[holder] is None:
+            changes.singles[whole[digest]] += 1
+            taken.append((keys[holder], encode_hold(whole[digest], digest)))
+    change_references(txn, changes)
+    txn.put_many(Table.HOLDS, taken)
+    return set(keys)
 
 
 def drop_holds(txn: Transaction, owner: str, *, keep: Holder | None = None) -> bool:

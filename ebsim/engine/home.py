@@ -38,7 +38,8 @@ def region_path(home: Path, region_name: str) -> Path:
 def region_names(home: Path) -> list[str]:
     """The names of the regions of *home*."""
     folder = home / _REGIONS
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(name for name in names if _REGION_NAME.fullmatch(name))
 
 
 def home_of(path: Path) -> Path | None:

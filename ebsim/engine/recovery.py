@@ -30,7 +30,7 @@ from ebsim.chunkstore.rows import PackRow, decode_pack
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder
 from ebsim.engine.region import Region
 from ebsim.engine.volume_recovery import settle_volumes
-from ebsim.ids import SnapshotId, VolumeId
+from ebsim.ids import SnapshotId
 from ebsim.metadata.transactions import Reader, Table, Transaction
 
 _INTERRUPTED = b"interrupted/"
@@ -51,41 +51,43 @@ def _session_key(session_id: str, snapshot_id: SnapshotId) -> bytes:
     return f"{session_id}/{snapshot_id}".encode()
 
 
-def interrupted_upload(reader: Reader, volume_id: VolumeId) -> SnapshotId | None:
-    """The id under which nodes of an interrupted snapshot of the volume are held."""
-    (row,) = reader.get_many(Table.STORE, [_INTERRUPTED + volume_id.encode()])
+def upload_of(snapshot: Snapshot) -> str:
+    """What finds the upload that *snapshot* leaves when it breaks off: its volume, or source."""
+    return snapshot.copied_from or snapshot.volume_id
+
+
+def interrupted_upload(reader: Reader, upload: str) -> SnapshotId | None:
+    """The id under which nodes of an interrupted snapshot are held."""
+    (row,) = reader.get_many(Table.STORE, [_INTERRUPTED + upload.encode()])
     return None if row is None else SnapshotId(row.decode())
 
 
-def claim_interrupted_upload(
-    txn: Transaction, session_id: str, volume_id: VolumeId
-) -> SnapshotId | None:
-    """Make the volume's interrupted upload the session's own, to go on from and then let go.
+def claim_interrupted_upload(txn: Transaction, session_id: str, upload: str) -> SnapshotId | None:
+    """Make an interrupted upload the session's own, to go on from and then let go.
 
     Nobody else finds it from then on.  If the session dies, what it went on from is let go
     and what it made of it is the interrupted upload.
     """
-    snapshot_id = interrupted_upload(txn, volume_id)
+    snapshot_id = interrupted_upload(txn, upload)
     if snapshot_id is not None:
-        txn.delete_many(Table.STORE, [_INTERRUPTED + volume_id.encode()])
+        txn.delete_many(Table.STORE, [_INTERRUPTED + upload.encode()])
         note_snapshot(txn, session_id, snapshot_id)
     return snapshot_id
 
 
-def interrupted_uploads(reader: Reader) -> list[tuple[VolumeId, SnapshotId]]:
-    """All interrupted uploads of the region."""
+def interrupted_uploads(reader: Reader) -> list[tuple[str, SnapshotId]]:
+    """All interrupted uploads of the region: what they were of, and who holds them."""
     rows = reader.scan(Table.STORE, _INTERRUPTED, _INTERRUPTED + b"\xff", limit=1 << 16)
     return [
-        (VolumeId(key.removeprefix(_INTERRUPTED).decode()), SnapshotId(row.decode()))
-        for key, row in rows
+        (key.removeprefix(_INTERRUPTED).decode(), SnapshotId(row.decode())) for key, row in rows
     ]
 
 
-def drop_interrupted_upload(region: Region, volume_id: VolumeId) -> None:
-    """Let go of what an interrupted snapshot of the volume had stored."""
+def drop_interrupted_upload(region: Region, upload: str) -> None:
+    """Let go of what an interrupted snapshot had stored."""
     with region.session() as session:
         claimed = region.metadata.run(
-            lambda txn: claim_interrupted_upload(txn, session.session_id, volume_id)
+            lambda txn: claim_interrupted_upload(txn, session.session_id, upload)
         )
         if claimed is not None:
             let_go_of_claimed(region, session.session_id, claimed)
@@ -178,9 +180,9 @@ def _interrupt(region: Region, session_id: str, snapshot: Snapshot) -> None:
     region.backend.delete(manifest_name(snapshot.snapshot_id))
 
     def interrupt(txn: Transaction) -> SnapshotId | None:
-        replaced = claim_interrupted_upload(txn, session_id, snapshot.volume_id)
+        replaced = claim_interrupted_upload(txn, session_id, upload_of(snapshot))
         remove_snapshot(txn, snapshot)
-        key = _INTERRUPTED + snapshot.volume_id.encode()
+        key = _INTERRUPTED + upload_of(snapshot).encode()
         txn.put_many(Table.STORE, [(key, snapshot.snapshot_id.encode())])
         # In one transaction: whoever came by later would take it for nobody's.
         forget_snapshot(txn, session_id, snapshot.snapshot_id)

@@ -85,7 +85,10 @@ class Region:
 
     def open_session(self) -> Session:
         """A session that the caller closes or abandons."""
-        session = self.sessions.open()
+        try:
+            session = self.sessions.open()
+        except FileNotFoundError as error:
+            raise NotFound(f"the region {self.name} was removed. Nothing was changed.") from error
         try:
             self._refuse_old_metadata()
         except BaseException:

@@ -9,7 +9,7 @@ from ebsim.backends.backend import ObjectWriter
 from ebsim.backends.memory import Memory
 from ebsim.chunkstore.rows import Holder
 from ebsim.content.digest import block_digest
-from ebsim.errors import StorageFull
+from ebsim.errors import Conflict, StorageFull
 from ebsim.metadata.transactions import Table
 from ebsim.units import MIB
 from tests.chunkstore.small_store import (
@@ -153,3 +153,28 @@ def test_a_block_put_without_a_node_is_not_in_the_store(store):
     assert not store.has(block_digest(block_of(9)))
     assert leaf_node(Holder("x", 0, 0), [block_of(1)]).digest in store.rows(Table.CHUNKS)
     assert faults(store) == []
+
+
+def test_a_block_that_is_another_when_it_is_read_again_is_not_stored_as_what_it_was(store):
+    blocks = [block_of(1), block_of(2)]
+    store.put_leaf("snap-old", blocks)
+    session = store.sessions.open()
+    writer = store.writer(session, [block_of(3), block_of(2)])
+    put_leaf(writer, "snap-a", blocks)
+    store.release("snap-old")
+    store.reclaimer.run()
+    with pytest.raises(Conflict, match="no longer has the same bytes"):
+        writer.flush()
+    writer.close()
+    session.abandon()
+    assert not store.has(block_digest(block_of(1)))
+    assert faults(store) == []
+
+
+def test_of_claims_from_many_threads_each_chunk_is_claimed_once(store):
+    store.put_leaf("snap-a", [block_of(1), block_of(2)])
+    digests = [block_digest(block_of(seed)) for seed in range(40)]
+    with store.writing() as writer, ThreadPoolExecutor(4) as pool:
+        claims = list(pool.map(lambda at: writer.claim(digests[at : at + 20]), range(20)))
+    claimed = [digest for claim in claims for digest in claim]
+    assert sorted(claimed) == sorted({*digests[:39]} - {*digests[1:3]})

@@ -3,17 +3,21 @@
 import os
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from ebsim.engine.compact_store import compact_store
+from ebsim.engine.copy_snapshot import CopyOptions, copy_snapshot
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.delete_snapshot import delete_snapshots
+from ebsim.engine.list_snapshots import list_snapshots
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.restore_snapshot import restore_snapshot
 from ebsim.engine.tags import tag_snapshot
+from ebsim.progress import Progress
 from tests.crash.recorded_store import open_small_store
 from tests.engine.stores import BLOCK, SMALL, block_bytes, change_disk, take, write_disk
 
@@ -131,11 +135,15 @@ def killed_snapshot(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
     """One snapshot, and one whose process is killed when its first packs are committed."""
     one(home, disk, contents)
     change_disk(disk, {i: block_bytes(i + 900) for i in FIRST_BLOCKS})
+    killed(home, lambda dying: create_snapshot(dying, str(disk), SMALL, DyingProgress()))
+
+
+def killed(home: Path, verb: Callable[[Region], object]) -> None:
+    """Run *verb* in a process of its own, which ends itself on the way."""
     child = os.fork()
     if child == 0:
         try:
-            dying = open_small_store(home, Random("killed"))
-            create_snapshot(dying, str(disk), SMALL, DyingProgress())
+            verb(open_small_store(home, Random("killed")))
         finally:
             traceback.print_exc()
             os._exit(1)
@@ -148,6 +156,41 @@ def recovery(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
     assert len(recover(region)) == 1
 
 
+def elsewhere(home: Path) -> Region:
+    """Another store, beside *home* and not in it: no crash happens there."""
+    return open_small_store(home.parent / "elsewhere", Random("elsewhere"))
+
+
+def copy_disk(
+    region: Region,
+    disk: Path,
+    contents: dict[str, bytes],
+    progress: Progress | None = None,
+) -> None:
+    """Copy the newest snapshot of the other store, which is of *disk* as it is."""
+    with closing(elsewhere(region.home)) as source:
+        newest = list_snapshots(source).snapshots[-1].snapshot_id
+        done = copy_snapshot(region, source, newest, CopyOptions(thread_count=1), progress)
+    contents[done.snapshot.snapshot_id] = disk.read_bytes()
+
+
+def copied_before(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
+    """A copy of the first of the other store's two snapshots."""
+    with closing(elsewhere(home)) as source:
+        take(source, disk)
+        with closing(open_small_store(home, Random("copied before"))) as region:
+            copy_disk(region, disk, contents)
+        change_disk(disk, {i: block_bytes(i + 900) for i in FIRST_BLOCKS[::6]})
+        take(source, disk)
+
+
+def killed_copy(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
+    """A copy whose process is killed when its first packs are committed."""
+    with closing(elsewhere(home)) as source:
+        take(source, disk)
+    killed(home, lambda dying: copy_disk(dying, disk, contents, DyingProgress()))
+
+
 SCENES = {
     "create in a new home": Scene(None, first),
     "create again": Scene(one, second),
@@ -156,6 +199,8 @@ SCENES = {
     "recover from a killed snapshot": Scene(killed_snapshot, recovery),
     "go on from a killed snapshot": Scene(killed_snapshot, first),
     "compact": Scene(wasteful, compact),
+    "copy a later snapshot": Scene(copied_before, copy_disk),
+    "go on from a killed copy": Scene(killed_copy, copy_disk),
     "tag": Scene(one, tag),
     "restore": Scene(one, read),
 }

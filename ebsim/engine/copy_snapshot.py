@@ -1,0 +1,246 @@
+"""Copying a snapshot to another region, or to another record within its own.
+
+    0  transaction   in the source: a reader's hold on the root
+    1  transaction   the copy is pending; what an interrupted copy of the same had is claimed
+    2  packs sealed, transaction after transaction: finished nodes, held by the copy
+    3  manifest written
+    4  transaction   completed: the one point at which the copy exists
+    5  transaction   holds that are not the root's are dropped, the source's as well
+
+The copy has the source's block map, root digest and all: the encoding of a map is the same
+in every region.  Nothing of the source but that is copied: not its tags, not who may use it.
+
+Source: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-copy-snapshot.html
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from ebsim.blockmap.geometry import FAN_OUT
+from ebsim.catalog.manifest import write_manifest
+from ebsim.catalog.records import find_snapshot, get_usable_snapshot, put_snapshot, put_volume
+from ebsim.catalog.snapshot import Snapshot, SnapshotState, completed_from
+from ebsim.catalog.volume import UNKNOWN_VOLUME, Volume
+from ebsim.chunkstore.chunk_index import find_node_rows, find_numbers
+from ebsim.chunkstore.chunk_writer import ChunkWriter
+from ebsim.chunkstore.sessions import Session
+from ebsim.content.compression import LEVEL_DEFAULT
+from ebsim.engine.copy_tree import TreeCopy
+from ebsim.engine.create_snapshot import clear_up
+from ebsim.engine.holds import reading, root_holder, take_hold
+from ebsim.engine.recovery import claim_interrupted_upload, note_snapshot, recover, upload_of
+from ebsim.engine.region import Region, next_generation
+from ebsim.engine.snapshot_steps import end_session, let_go
+from ebsim.engine.tags import check_description, check_tags
+from ebsim.errors import ChunkMissing, Conflict, EbsimError, InvalidRequest, StorageFull
+from ebsim.ids import Digest, SnapshotId, new_snapshot_id
+from ebsim.metadata.transactions import Transaction
+from ebsim.progress import Progress, Unwatched
+
+DURATION_MIN_MINUTES, DURATION_MAX_MINUTES, DURATION_STEP_MINUTES = 15, 2880, 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions:
+    """What the copy is to be.
+
+    Attributes:
+        completion_duration_minutes: For a time-based copy: 15 to 2880, in steps of 15.  It
+            is kept and told; the copy is made as fast as can be.
+        thread_count: Threads that read and prove; ``None`` is one a processor.
+    """
+
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    completion_duration_minutes: int | None = None
+    thread_count: int | None = None
+
+    def check(self) -> None:
+        """Refuse what Amazon refuses, whatever the source is."""
+        check_tags(self.tags)
+        check_description(self.description)
+        minutes = self.completion_duration_minutes
+        if minutes is not None and (
+            not DURATION_MIN_MINUTES <= minutes <= DURATION_MAX_MINUTES
+            or minutes % DURATION_STEP_MINUTES
+        ):
+            raise InvalidRequest(
+                f"'{minutes}' is not a valid value for completion duration. Specify a value "
+                "between 15 and 2880 minutes, in 15 minute increments only"
+            )
+
+
+class Copied(NamedTuple):
+    """A completed copy, and what travelled for it.
+
+    Attributes:
+        is_incremental: The destination had some of it before.
+        sent_count: Blocks that travelled.
+        sent_bytes: Their records' bytes.
+    """
+
+    snapshot: Snapshot
+    is_incremental: bool
+    sent_count: int
+    sent_bytes: int
+
+
+def copy_snapshot(
+    region: Region,
+    source: Region,
+    name: str,
+    options: CopyOptions | None = None,
+    progress: Progress | None = None,
+) -> Copied:
+    """Copy the snapshot *name* of *source* into *region*, for the account that acts there.
+
+    Cost: what *region* has not is read, proved by digest and appended as it lies; for the
+    rest, a look at the inner nodes above it.  Within one region nothing is copied.  A copy
+    that broke off is gone on from by the next of the same snapshot.
+
+    Raises:
+        SnapshotNotFound, InvalidRequest: *name*, or an option.
+        Conflict: the source is not completed, or the copy was taken out of the catalog.
+        ChunkCorrupt, ChunkMissing: the source is damaged; no copy was made.
+        StorageFull, StorageUnavailable: in either region; no copy was made.
+    """
+    options = options or CopyOptions()
+    options.check()
+    snapshot = source.metadata.read(
+        lambda reader: get_usable_snapshot(reader, source.account_id, name)
+    )
+    return _Copying(region, source, snapshot, options).run(progress or Unwatched())
+
+
+class _Copying:
+    """One snapshot being copied."""
+
+    def __init__(
+        self, region: Region, source: Region, original: Snapshot, options: CopyOptions
+    ) -> None:
+        if original.state is not SnapshotState.COMPLETED or original.root is None:
+            raise Conflict(
+                f"{original.snapshot_id} is {original.state}, not completed. Nothing was copied."
+            )
+        self._region = region
+        self._source = source
+        self._original = original
+        self._root: Digest = original.root
+        self._options = options
+        self._claimed: SnapshotId | None = None
+        self._in_manifest: tuple[Snapshot, Volume] | None = None
+
+    def run(self, progress: Progress) -> Copied:
+        """Make it; on failure leave nothing but what recovery keeps for the next try."""
+        region = self._region
+        with reading(self._source, self._root):
+            recover(region)
+            region.reserve.fill()
+            copy = self._planned()
+            try:
+                with region.session() as session:
+                    copied = self._copy(session, copy, progress)
+                    end_session(region, session, lambda: self._let_go(session, copied.snapshot))
+                    return copied
+            except BaseException as error:
+                # As in create_snapshot: whoever opens the region next does it otherwise.
+                with suppress(EbsimError):
+                    clear_up(region, upload_of(copy), is_full=isinstance(error, StorageFull))
+                raise
+
+    def _let_go(self, session: Session, snapshot: Snapshot) -> None:
+        """Step 5."""
+        let_go(self._region, session, snapshot, self._claimed, self._in_manifest)
+
+    def _planned(self) -> Snapshot:
+        """The copy as it is registered."""
+        original, options = self._original, self._options
+        return Snapshot(
+            snapshot_id=new_snapshot_id(self._region.random),
+            volume_id=UNKNOWN_VOLUME.volume_id,
+            owner_id=self._region.account_id,
+            state=SnapshotState.PENDING,
+            start_time_ns=self._region.clock.now_ns(),
+            size_bytes=original.size_bytes,
+            block_size=original.block_size,
+            generation=original.generation,
+            description=options.description,
+            tags=dict(options.tags),
+            copied_from=f"{self._source.name}/{original.snapshot_id}",
+            completion_duration_minutes=options.completion_duration_minutes,
+        )
+
+    def _copy(self, session: Session, copy: Snapshot, progress: Progress) -> Copied:
+        """Steps 1 to 4."""
+        region = self._region
+        self._claimed = region.metadata.run(lambda txn: self._register(txn, session, copy))
+        tree, stored_bytes = self._send(session, copy, progress)
+        completed = replace(
+            copy,
+            state=SnapshotState.COMPLETED,
+            root=self._root,
+            completion_time_ns=region.clock.now_ns(),
+            block_count=self._original.block_count,
+            changed_block_count=self._original.block_count,
+            stored_bytes=stored_bytes,
+            referenced_bytes=self._original.referenced_bytes,
+        )
+        # Proves that the root is there, whole; each node below was proved when it came.
+        region.chunks.read(self._root)
+        write_manifest(region.backend, completed, UNKNOWN_VOLUME)
+        self._in_manifest = (completed, UNKNOWN_VOLUME)
+        completed = region.metadata.run(lambda txn: self._complete(txn, completed))
+        return Copied(completed, tree.is_incremental, tree.sent_count, tree.sent_bytes)
+
+    def _register(self, txn: Transaction, session: Session, copy: Snapshot) -> SnapshotId | None:
+        """Step 1.  Write generations of the region go on above those that the copy brings."""
+        next_generation(txn, copy.generation)
+        put_volume(txn, UNKNOWN_VOLUME)
+        put_snapshot(txn, copy)
+        note_snapshot(txn, session.session_id, copy.snapshot_id)
+        return claim_interrupted_upload(txn, session.session_id, upload_of(copy))
+
+    def _send(self, session: Session, copy: Snapshot, progress: Progress) -> tuple[TreeCopy, int]:
+        """Step 2; returns what travelled, and what was added to the packs."""
+        region = self._region
+        writer = ChunkWriter(
+            region.backend,
+            region.metadata,
+            session,
+            level=LEVEL_DEFAULT,
+            read_again=lambda index: tree.read_again(index),
+        )
+        tree = TreeCopy(
+            self._source.chunks,
+            self._root,
+            metadata=region.metadata,
+            writer=writer,
+            holder_id=copy.snapshot_id,
+        )
+        progress.begin("copy", copy.size_bytes)
+        try:
+            threads = self._options.thread_count or len(os.sched_getaffinity(0))
+            tree.run(progress, FAN_OUT * copy.block_size, threads)
+        finally:
+            writer.close()
+            progress.end()
+        return tree, writer.stored_bytes
+
+    def _complete(self, txn: Transaction, completed: Snapshot) -> Snapshot:
+        """Step 4."""
+        pending = find_snapshot(txn, completed.snapshot_id)
+        if pending is None or pending.state is not SnapshotState.PENDING:
+            raise Conflict(
+                f"{completed.snapshot_id} was taken out of the catalog while it was being "
+                "copied. No copy was made. Run the command again."
+            )
+        number = find_numbers(txn, [self._root]).get(self._root, 0)
+        if find_node_rows(txn, [number]) == [None]:
+            raise ChunkMissing(self._root)
+        completed = completed_from(pending, completed)
+        put_snapshot(txn, completed)
+        take_hold(txn, root_holder(completed.snapshot_id), self._root)
+        return completed
