@@ -22,6 +22,9 @@ class LazyCommand(NamedTuple):
 
 
 COMMANDS = {
+    "analyze": LazyCommand(
+        "ebsim.cli.analyze", "analyze", "Measure what deduplication and compression save."
+    ),
     "demo": LazyCommand("ebsim.cli.demo", "demo", "Show the main job on a small disk."),
     "export": LazyCommand(
         "ebsim.cli.images", "export_image", "Write a snapshot to a qcow2, VMDK or other image."

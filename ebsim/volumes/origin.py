@@ -47,8 +47,13 @@ class Origin:
             ChunkMissing, ChunkCorrupt: they are not to be had.
             StorageUnavailable: the store's disk failed.
         """
+        digest = self.block_digest(block_index)
+        return None if digest is None else self._chunks.read(digest)
+
+    def block_digest(self, block_index: int) -> Digest | None:
+        """The digest of a block; ``None`` for one that is zeros."""
         entry = self._leaf(block_index >> FAN_OUT_BITS).get(block_index & _SLOT_MASK)
-        return None if entry is None else self._chunks.read(entry[0])
+        return None if entry is None else entry[0]
 
     def leaves(self, start: int) -> Iterator[tuple[int, Digest]]:
         """Yield index and digest of each leaf from leaf *start* on."""

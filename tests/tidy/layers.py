@@ -46,7 +46,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "volumes",
         }
     ),
-    "cli": frozenset({"engine", "attach"}),
+    # Measures with the store's own hashes, codecs and sizes, and reads disks of both kinds.
+    "analysis": frozenset(
+        {"content", "chunkstore", "blockmap", "catalog", "sources", "engine", "volumes"}
+    ),
+    "cli": frozenset({"engine", "attach", "analysis"}),
 }
 """What each package may import beside itself and the ground."""
 

@@ -1,0 +1,136 @@
+"""Running an analysis and printing what it found."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ebsim.analysis.analyze_images import AnalysisOptions, analyze_images
+from ebsim.analysis.block_digests import size_name
+from ebsim.analysis.compression_estimate import Estimate
+from ebsim.analysis.document import analysis_document
+from ebsim.analysis.image_list import ImageList, is_snapshot_name
+from ebsim.analysis.results import Analysis
+from ebsim.cli.messages import printable, say
+from ebsim.cli.opened_region import opened_region
+from ebsim.cli.output import Column, print_json, print_table
+from ebsim.cli.settings import Settings
+from ebsim.units import format_size
+
+
+def run_analysis(
+    settings: Settings,
+    names: Sequence[str],
+    *,
+    whole_store: bool,
+    is_series: bool,
+    levels: Sequence[int],
+    image_format: str | None,
+    allow_backing_file: bool,
+    compress_all: bool,
+    keep_going: bool,
+    parts: Path | None,
+) -> None:
+    """Analyse what *names* stand for and print it.
+
+    Raises:
+        SourceUnusable, NotFound, ...: as ``analyze_images`` and ``ImageList``.
+    """
+    found = ImageList(keep_going=keep_going)
+    found.add_files(
+        [name for name in names if not is_snapshot_name(name)],
+        image_format=image_format,
+        allow_backing_file=allow_backing_file,
+        is_series=is_series,
+    )
+    snapshots = [name for name in names if is_snapshot_name(name)]
+    if whole_store or snapshots:
+        with opened_region(settings) as region:
+            found.add_snapshots(region, None if whole_store else snapshots)
+    options = AnalysisOptions(
+        levels=levels, parts=parts, compress_all=compress_all, keep_going=keep_going
+    )
+    with settings.watching() as progress:
+        analysis = analyze_images(found.images, options, progress=progress)
+    analysis = replace(analysis, skipped={**found.skipped, **analysis.skipped})
+    for name, reason in analysis.skipped.items():
+        say(f"left out {printable(name)}: {reason}")
+    if settings.wants_json:
+        print_json(analysis_document(analysis))
+    else:
+        _print_tables(analysis)
+
+
+def _print_tables(analysis: Analysis) -> None:
+    level = analysis.levels[0]
+    _print_sizes(analysis)
+    if analysis.changes:
+        _print_changes(analysis)
+    holes = format_size(analysis.hole_bytes)
+    recommended = analysis.recommended
+    share = recommended.store_bytes(level) / max(1, analysis.total_bytes)
+    say(
+        f"{len(analysis.images)} images of {format_size(analysis.total_bytes)}, {holes} of it "
+        f"holes. Recommended: {size_name(recommended.block_size)} blocks, "
+        f"{share:.1%} of the disks. {analysis.recommendation.reason}"
+    )
+
+
+def _print_sizes(analysis: Analysis) -> None:
+    columns = [
+        Column("BLOCK", is_number=True),
+        Column("ZEROS", is_number=True),
+        Column("REPEATED WITHIN", is_number=True),
+        Column("REPEATED ACROSS", is_number=True),
+        Column("UNIQUE", is_number=True),
+        *(Column(f"ZSTD {level}", is_number=True) for level in analysis.levels),
+        Column("INDEX AND MAPS", is_number=True),
+        Column("STORE", is_number=True),
+        Column("LISTS INSTEAD", is_number=True),
+    ]
+    level = analysis.levels[0]
+    rows = []
+    for result in analysis.sizes:
+        with_lists = result.payload[level].size_bytes + result.cost.list_total_bytes
+        rows.append(
+            [
+                size_name(result.block_size),
+                format_size(result.zero_bytes),
+                format_size(result.repeated_within_bytes),
+                format_size(result.repeated_across_bytes),
+                format_size(result.unique_bytes),
+                *(_estimated(result.payload[level]) for level in analysis.levels),
+                format_size(result.cost.total_bytes),
+                format_size(result.store_bytes(level)),
+                format_size(with_lists),
+            ]
+        )
+    print_table(columns, rows)
+
+
+def _print_changes(analysis: Analysis) -> None:
+    sizes = [result.block_size for result in analysis.sizes]
+    columns = [
+        Column("BYTES CHANGED", is_number=True),
+        *(Column(f"IN {size_name(size)}", is_number=True) for size in sizes),
+        Column("FROM"),
+        Column("TO"),
+    ]
+    rows = [
+        [
+            format_size(change.differing_bytes),
+            *(str(change.block_counts[size]) for size in sizes),
+            change.first,
+            change.second,
+        ]
+        for change in analysis.changes
+    ]
+    print_table(columns, rows)
+
+
+def _estimated(estimate: Estimate) -> str:
+    size = format_size(estimate.size_bytes)
+    if estimate.error_bytes is None:
+        return f"{size} ±?"
+    if estimate.error_bytes == 0:
+        return size
+    return f"{size} ±{estimate.error_bytes / max(1, estimate.size_bytes):.0%}"
