@@ -1,0 +1,1 @@
+"""A real operating system on a volume."""
