@@ -73,7 +73,12 @@ def _fits_one(snapshot: Snapshot, item: Filter) -> bool:
         found: Sequence[str] = [] if value is None else [value]
     else:
         found = _FIELDS[item.name](snapshot)
-    return any(_pattern(wanted).fullmatch(text) for wanted in item.values for text in found)
+    return any(fits_pattern(wanted, text) for wanted in item.values for text in found)
+
+
+def fits_pattern(wanted: str, text: str) -> bool:
+    """Whether *text* is what *wanted* says, with its wildcards."""
+    return _pattern(wanted).fullmatch(text) is not None
 
 
 @lru_cache(256)

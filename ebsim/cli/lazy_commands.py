@@ -22,10 +22,14 @@ class LazyCommand(NamedTuple):
 
 
 COMMANDS = {
+    "account": LazyCommand("ebsim.cli.access", "account", "Make and list accounts."),
     "analyze": LazyCommand(
         "ebsim.cli.analyze", "analyze", "Measure what deduplication and compression save."
     ),
     "demo": LazyCommand("ebsim.cli.demo", "demo", "Show the main job on a small disk."),
+    "env": LazyCommand(
+        "ebsim.cli.access", "env", "Print what AWS clients need, as shell commands."
+    ),
     "export": LazyCommand(
         "ebsim.cli.images", "export_image", "Write a snapshot to a qcow2, VMDK or other image."
     ),
@@ -35,6 +39,9 @@ COMMANDS = {
     "instance": LazyCommand(
         "ebsim.cli.instance", "instance", "Name groups of volumes, as machines have them."
     ),
+    "key": LazyCommand(
+        "ebsim.cli.access", "key", "Make, list and remove the keys that AWS clients sign with."
+    ),
     "mount": LazyCommand(
         "ebsim.cli.mounted",
         "mount",
@@ -43,6 +50,11 @@ COMMANDS = {
     "region": LazyCommand("ebsim.cli.region", "region", "Make, list and remove regions."),
     "restore": LazyCommand(
         "ebsim.cli.restore", "restore", "Write a snapshot to a file or device."
+    ),
+    "serve": LazyCommand(
+        "ebsim.cli.served_api",
+        "serve",
+        "Serve the EC2, EBS and other AWS APIs to unmodified AWS clients.",
     ),
     "snapshot": LazyCommand(
         "ebsim.cli.snapshot", "snapshot", "Take, list, compare, verify and delete snapshots."

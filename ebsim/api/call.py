@@ -1,0 +1,48 @@
+"""One call of an action: who makes it, where, and what it works with."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ebsim.clock import Clock
+from ebsim.engine.region import Region
+from ebsim.ids import AccountId
+
+
+class RegionSource(Protocol):
+    """Where a call's region comes from: ``regions.Regions``, or one that a test has open."""
+
+    def region(self, name: str, *, create: bool) -> Region:
+        """The region *name*, open and shared; *create* makes it where there is none."""
+
+    def names(self) -> list[str]:
+        """Every region that a request may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who calls what, where.
+
+    Attributes:
+        account_id: Who acts: everything that the action does is as this account.
+        is_reading: Whether the action changes nothing, so that it makes no region.
+    """
+
+    service: str
+    action: str
+    account_id: AccountId
+    key_id: str
+    region_name: str
+    request_id: str
+    clock: Clock
+    regions: RegionSource
+    is_reading: bool
+
+    @property
+    def region(self) -> Region:
+        """The region that the request names, with the caller as the acting account."""
+        return self.region_named(self.region_name)
+
+    def region_named(self, name: str) -> Region:
+        """Another region, as the same account."""
+        found = self.regions.region(name, create=not self.is_reading)
+        return replace(found, account_id=self.account_id)

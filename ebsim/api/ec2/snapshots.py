@@ -1,0 +1,140 @@
+"""Taking, finding and deleting snapshots."""
+
+from ebsim.api.action import action
+from ebsim.api.call import Call
+from ebsim.api.ec2 import ids
+from ebsim.api.ec2.shapes import (
+    filters_in,
+    page_size,
+    refuse_ids_with_page,
+    specified_tags,
+    tag_list,
+)
+from ebsim.api.faults import ApiError
+from ebsim.api.params import Answer, Params
+from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.snapshot_filter import check_filters, fits, progress_of
+from ebsim.clock import to_datetime
+from ebsim.engine.create_snapshot import create_snapshot
+from ebsim.engine.delete_snapshot import delete_snapshots
+from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
+from ebsim.engine.snapshot_options import SnapshotOptions
+from ebsim.engine.snapshot_volumes import create_snapshot_set
+from ebsim.engine.source_volume import is_local_volume
+
+
+def snapshot_row(snapshot: Snapshot) -> Answer:
+    """*snapshot* as DescribeSnapshots gives it."""
+    row: Answer = {
+        **_always(snapshot),
+        "State": snapshot.state.value,
+        "StateMessage": snapshot.state_message or None,
+        "Progress": progress_of(snapshot),
+        "StorageTier": "standard",
+        "TransferType": "standard",
+    }
+    if snapshot.state is SnapshotState.COMPLETED:
+        assert snapshot.completion_time_ns is not None, "completed at some time"
+        row["CompletionTime"] = to_datetime(snapshot.completion_time_ns)
+        # All blocks that it addresses, its own and inherited ones: not what it added.
+        row["FullSnapshotSizeInBytes"] = snapshot.block_count * snapshot.block_size
+    return row
+
+
+def _always(snapshot: Snapshot) -> Answer:
+    return {
+        "SnapshotId": snapshot.snapshot_id,
+        "VolumeId": snapshot.volume_id,
+        "StartTime": to_datetime(snapshot.start_time_ns),
+        "OwnerId": snapshot.owner_id,
+        "Description": snapshot.description,
+        "VolumeSize": snapshot.volume_size_gib,
+        "Encrypted": False,
+        "Tags": tag_list(snapshot.tags),
+    }
+
+
+def create(call: Call, params: Params) -> Answer:
+    """Snapshot a volume; the reply is that of a snapshot that has just begun."""
+    volume_id = ids.volume_id(params["VolumeId"])
+    options = SnapshotOptions(
+        description=described(params), tags=specified_tags(params, "snapshot")
+    )
+    region = call.region
+    if is_local_volume(region, volume_id):
+        snapshot = create_snapshot_set(region, [volume_id], options).snapshots[0]
+    else:
+        snapshot = create_snapshot(region, volume_id, options)
+    return {**_always(snapshot), "State": "pending", "Progress": ""}
+
+
+def described(params: Params) -> str:
+    """``Description``.
+
+    Raises:
+        ApiError: it has characters that EC2 refuses there.
+    """
+    description: str = params.get("Description", "")
+    if not description.isascii() or len(description) > 255:
+        raise ApiError(
+            "InvalidParameterValue",
+            f"Value ({description}) for parameter description is invalid. Expected: at most 255 "
+            "ASCII characters.",
+        )
+    return description
+
+
+def describe(call: Call, params: Params) -> Answer:
+    """The snapshots that are named or that the filters let through, a page at a time."""
+    refuse_ids_with_page(params, "SnapshotIds")
+    filters = filters_in(params)
+    check_filters(filters)
+    region = call.region
+    if params.get("SnapshotIds"):
+        named = dict.fromkeys(ids.snapshot_id(text) for text in params["SnapshotIds"])
+        found = [show_snapshot(region, name) for name in named]
+        rows = [snapshot_row(one) for one in found if fits(one, filters)]
+        return {"Snapshots": rows if _asks_for_own(call, params) else []}
+    if not _asks_for_own(call, params):
+        return {"Snapshots": []}
+    page = list_snapshots(
+        region,
+        filters,
+        max_results=page_size(params),
+        next_token=params.get("NextToken"),
+    )
+    return {
+        "Snapshots": [snapshot_row(one) for one in page.snapshots],
+        "NextToken": page.next_token,
+    }
+
+
+def _asks_for_own(call: Call, params: Params) -> bool:
+    """Whether the caller's own snapshots are among those asked for."""
+    owners, restorers = params.get("OwnerIds"), params.get("RestorableByUserIds")
+    own = {"self", call.account_id}
+    return (not owners or bool(own & set(owners))) and (
+        not restorers or bool(own & set(restorers))
+    )
+
+
+def delete(call: Call, params: Params) -> Answer:
+    """Delete a snapshot; what no other needs is given back."""
+    delete_snapshots(call.region, [ids.snapshot_id(params["SnapshotId"])])
+    return {}
+
+
+ACTIONS = (
+    action("CreateSnapshot", create, "VolumeId", "Description", "TagSpecifications"),
+    action(
+        "DescribeSnapshots",
+        describe,
+        "SnapshotIds",
+        "OwnerIds",
+        "RestorableByUserIds",
+        "Filters",
+        "MaxResults",
+        "NextToken",
+    ),
+    action("DeleteSnapshot", delete, "SnapshotId"),
+)

@@ -1,0 +1,32 @@
+"""All actions that are served, by service.  A group of actions is a module; name it here."""
+
+from collections.abc import Mapping, Sequence
+
+from ebsim.api.action import Action
+from ebsim.api.ec2 import places, snapshots, tags
+from ebsim.api.sts import caller
+
+GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
+    "ec2": (
+        places.ACTIONS,
+        snapshots.ACTIONS,
+        tags.ACTIONS,
+    ),
+    "sts": (caller.ACTIONS,),
+}
+"""The groups of each service; the service's name is botocore's, and what it is signed by."""
+
+
+def _by_name(groups: Sequence[Sequence[Action]]) -> dict[str, Action]:
+    found: dict[str, Action] = {}
+    for group in groups:
+        for one in group:
+            assert one.name not in found, f"{one.name} is served twice"
+            found[one.name] = one
+    return found
+
+
+ACTIONS: Mapping[str, Mapping[str, Action]] = {
+    service: _by_name(groups) for service, groups in GROUPS.items()
+}
+"""Each service's actions by name."""

@@ -1,0 +1,68 @@
+"""The process that serves the AWS APIs: what it is made of, and how it ends."""
+
+import signal
+import sys
+from pathlib import Path
+from random import SystemRandom
+from types import FrameType
+
+import click
+
+from ebsim.api.dispatch import Desk
+from ebsim.api.identity import Auth
+from ebsim.api.metrics import Metrics
+from ebsim.api.regions import Regions
+from ebsim.api.server import Server, Tls, listening_socket, make_server
+from ebsim.cli.messages import say
+from ebsim.cli.served_api import Address
+from ebsim.cli.settings import Settings
+from ebsim.clock import SystemClock
+from ebsim.durable_files import Files
+from ebsim.engine.access_keys import AccessKeys
+from ebsim.engine.home import prepare_home
+from ebsim.engine.served_home import serving_home
+
+
+def run_server(
+    settings: Settings, address: Address, *, auth: str, tls: tuple[Path, Path] | None
+) -> None:
+    """Serve at *address* until a signal ends it; *tls* is a certificate and its key."""
+    files, clock, random = Files(), SystemClock(), SystemRandom()
+    prepare_home(settings.home, files, create=True)
+    regions = Regions(settings.home, files, clock, random)
+    desk = Desk(
+        regions=regions,
+        find_key=AccessKeys(settings.home, files, clock, random).find_key,
+        auth=Auth(auth),
+        clock=clock,
+        random=random,
+        metrics=Metrics(),
+        default_region=settings.region_name,
+        default_account=settings.account_id,
+        tell_bug=say,
+    )
+    server = make_server(desk, Tls(*tls) if tls is not None else None)
+    with listening_socket(address.host, address.port) as listening:
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        scheme = "http" if tls is None else "https"
+        url = f"{scheme}://{host}:{listening.getsockname()[1]}"
+        with serving_home(files, settings.home, url):
+            _end_on_signals(server)
+            click.echo(url)
+            sys.stdout.flush()
+            try:
+                server.run(sockets=[listening])
+            finally:
+                regions.close()
+
+
+def _end_on_signals(server: Server) -> None:
+    """Let the first signal end the serving well, and a second one at once."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
