@@ -1,7 +1,7 @@
 """Where time comes from, so that tests can hold it."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -42,3 +42,16 @@ def to_datetime(time_ns: int) -> datetime:
 def to_iso8601(time_ns: int) -> str:
     """*time_ns* as AWS writes it: ``2026-11-22T16:58:03.123Z``."""
     return to_datetime(time_ns).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_ns // 10**6 % 1000:03d}Z"
+
+
+def from_iso8601(text: str) -> int:
+    """The nanoseconds since 1970 of an ISO 8601 time; UTC unless it says otherwise.
+
+    Raises:
+        ValueError: *text* is no time.
+    """
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    # By whole microseconds: a float of seconds would round.
+    return (found - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000

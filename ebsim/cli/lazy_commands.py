@@ -30,6 +30,11 @@ COMMANDS = {
     "env": LazyCommand(
         "ebsim.cli.access", "env", "Print what AWS clients need, as shell commands."
     ),
+    "events": LazyCommand(
+        "ebsim.cli.shown_events",
+        "events",
+        "Show what happened, as EventBridge tells it, and where that is sent.",
+    ),
     "export": LazyCommand(
         "ebsim.cli.images", "export_image", "Write a snapshot to a qcow2, VMDK or other image."
     ),

@@ -7,6 +7,7 @@ from typing import NoReturn
 import click
 
 from ebsim.catalog.snapshot_filter import Filter
+from ebsim.clock import SystemClock, from_iso8601
 from ebsim.errors import InvalidRequest
 from ebsim.units import parse_size
 
@@ -43,6 +44,31 @@ class SizeType(click.ParamType[int]):
             return parse_size(str(value))
         except InvalidRequest as error:
             self.fail(str(error), param, ctx)
+
+
+class TimeType(click.ParamType[int]):
+    """A time in ISO 8601, or an age such as ``90m``, ``12h`` or ``7d``: nanoseconds since 1970."""
+
+    name = "TIME"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        age = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+        if age is not None:
+            seconds = int(age[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[age[2]]
+            return max(0, SystemClock().now_ns() - seconds * 10**9)
+        try:
+            return from_iso8601(text)
+        except ValueError:
+            self.fail(
+                f"'{text}' is not a time. Write 2026-11-22T16:58:03Z, or an age such as 12h.",
+                param,
+                ctx,
+            )
 
 
 class RangeType(click.ParamType[tuple[int, int]]):

@@ -15,6 +15,7 @@ from ebsim.catalog.records import put_volume
 from ebsim.catalog.volume import Volume
 from ebsim.engine.holds import take_hold, volume_holder
 from ebsim.engine.kept_records import VOLUMES, write_record
+from ebsim.engine.record_events import volume_created
 from ebsim.engine.region import Region
 from ebsim.engine.volume_recovery import NEW_PREFIX
 from ebsim.errors import StorageUnavailable
@@ -40,7 +41,7 @@ def add_volume(
         lock = folder.begin()
         try:
             _fill(folder, volume, fill)
-            region.metadata.run(lambda txn: _register(txn, volume, check))
+            region.metadata.run(lambda txn: _register(txn, region, volume, check))
             region.files.rename(folder.path, volumes / volume.volume_id)
             region.files.sync_directory(volumes)
         finally:
@@ -58,9 +59,12 @@ def _fill(folder: VolumeFolder, volume: Volume, fill: Callable[[VolumeFolder], N
         raise
 
 
-def _register(txn: Transaction, volume: Volume, check: Callable[[Transaction], None]) -> None:
+def _register(
+    txn: Transaction, region: Region, volume: Volume, check: Callable[[Transaction], None]
+) -> None:
     check(txn)
     put_volume(txn, volume)
+    volume_created(txn, region, volume)
     if volume.origin is not None:
         root = Digest(bytes.fromhex(volume.origin))
         take_hold(txn, volume_holder(volume.volume_id), root)

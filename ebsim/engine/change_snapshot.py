@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ebsim.catalog.records import find_snapshot, put_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.engine.record_access_events import access_changed
 from ebsim.engine.recovery import forget_snapshot, note_snapshot, write_current_manifest
 from ebsim.engine.region import Region
 from ebsim.metadata.transactions import Reader, Transaction
@@ -27,9 +28,12 @@ def change_snapshot(region: Region, change: Callable[[Reader], Snapshot]) -> Sna
 
         def put(txn: Transaction) -> tuple[Snapshot, bool]:
             new = change(txn)
-            if find_snapshot(txn, new.snapshot_id) == new:
+            old = find_snapshot(txn, new.snapshot_id)
+            if old == new:
                 return new, False
             put_snapshot(txn, new)
+            if old is not None:
+                access_changed(txn, region, old, new)
             # A pending snapshot is the business of the session that takes it alone.
             has_manifest = new.state is SnapshotState.COMPLETED
             if has_manifest:

@@ -31,6 +31,7 @@ from ebsim.content.compression import LEVEL_DEFAULT
 from ebsim.engine.copy_tree import TreeCopy
 from ebsim.engine.create_snapshot import clear_up
 from ebsim.engine.holds import reading, root_holder, take_hold
+from ebsim.engine.record_events import snapshot_copied
 from ebsim.engine.recovery import claim_interrupted_upload, note_snapshot, recover, upload_of
 from ebsim.engine.region import Region, next_generation
 from ebsim.engine.snapshot_steps import end_session, let_go
@@ -192,7 +193,10 @@ class _Copying:
         region.chunks.read(self._root)
         write_manifest(region.backend, completed, UNKNOWN_VOLUME)
         self._in_manifest = (completed, UNKNOWN_VOLUME)
-        completed = region.metadata.run(lambda txn: self._complete(txn, completed))
+        is_incremental = tree.is_incremental
+        completed = region.metadata.run(
+            lambda txn: self._complete(txn, completed, is_incremental=is_incremental)
+        )
         return Copied(completed, tree.is_incremental, tree.sent_count, tree.sent_bytes)
 
     def _register(self, txn: Transaction, session: Session, copy: Snapshot) -> SnapshotId | None:
@@ -229,7 +233,9 @@ class _Copying:
             progress.end()
         return tree, writer.stored_bytes
 
-    def _complete(self, txn: Transaction, completed: Snapshot) -> Snapshot:
+    def _complete(
+        self, txn: Transaction, completed: Snapshot, *, is_incremental: bool
+    ) -> Snapshot:
         """Step 4."""
         pending = find_snapshot(txn, completed.snapshot_id)
         if pending is None or pending.state is not SnapshotState.PENDING:
@@ -243,4 +249,5 @@ class _Copying:
         completed = completed_from(pending, completed)
         put_snapshot(txn, completed)
         take_hold(txn, root_holder(completed.snapshot_id), self._root)
+        snapshot_copied(txn, self._region, completed, is_incremental=is_incremental)
         return completed

@@ -18,7 +18,7 @@ from ebsim.engine.snapshot_steps import (
     Registered,
     Subject,
     base_of,
-    complete,
+    complete_one,
     completed_snapshot,
     end_session,
     let_go,
@@ -143,7 +143,7 @@ class _Taking:
         snapshot = completed_snapshot(region, started, disk, uploaded, message)
         volume = write_first_manifest(region, started, snapshot)
         self._in_manifest = (snapshot, volume)
-        return region.metadata.run(lambda txn: complete(txn, snapshot, volume))
+        return region.metadata.run(lambda txn: complete_one(txn, region, snapshot, volume))
 
     def _register(
         self,

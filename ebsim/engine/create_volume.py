@@ -18,6 +18,7 @@ from ebsim.durable_files import write_atomically
 from ebsim.engine.add_volume import add_volume
 from ebsim.engine.holds import drop_holds
 from ebsim.engine.kept_records import VOLUMES, write_current_record
+from ebsim.engine.record_events import volume_initialized
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.source_volume import BLOCK_SIZE_DEFAULT, check_block_size
@@ -99,6 +100,7 @@ def volume_stands_alone(region: Region, volume_id: VolumeId) -> None:
         if volume is not None and volume.origin is not None:
             put_volume(txn, replace(volume, origin=None))
             drop_holds(txn, volume_id)
+            volume_initialized(txn, region, volume)
 
     region.metadata.run(note)
     write_current_record(region, volume_id)

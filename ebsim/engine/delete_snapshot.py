@@ -18,6 +18,7 @@ from ebsim.chunkstore.chunk_index import find_numbers
 from ebsim.chunkstore.deletion_plan import DeletionPlan, plan_deletion
 from ebsim.chunkstore.reclaim import Reclaimed
 from ebsim.engine.holds import drop_all_holds, drop_holds
+from ebsim.engine.record_events import snapshot_deleted
 from ebsim.engine.recovery import forget_snapshot, note_snapshot, recover
 from ebsim.engine.region import Region
 from ebsim.errors import Conflict
@@ -87,7 +88,7 @@ def _delete(
     recover(region)
     with region.session() as session:
         for snapshot in snapshots:
-            if region.metadata.run(lambda txn: _remove(txn, session.session_id, snapshot)):  # noqa: B023 (called at once)
+            if region.metadata.run(lambda txn: _remove(txn, region, session.session_id, snapshot)):  # noqa: B023 (called at once)
                 region.backend.delete(manifest_name(snapshot.snapshot_id))
                 drop_all_holds(region, snapshot.snapshot_id)
                 region.metadata.run(
@@ -98,7 +99,7 @@ def _delete(
         return region.reclaimer().run()
 
 
-def _remove(txn: Transaction, session_id: str, snapshot: Snapshot) -> bool:
+def _remove(txn: Transaction, region: Region, session_id: str, snapshot: Snapshot) -> bool:
     """Take the snapshot out of the catalog; return whether it was still there."""
     current = find_snapshot(txn, snapshot.snapshot_id)
     if current is None:
@@ -106,4 +107,5 @@ def _remove(txn: Transaction, session_id: str, snapshot: Snapshot) -> bool:
     remove_snapshot(txn, current)
     drop_holds(txn, current.snapshot_id)
     note_snapshot(txn, session_id, current.snapshot_id)
+    snapshot_deleted(txn, region, current)
     return True

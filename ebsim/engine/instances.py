@@ -31,6 +31,7 @@ from ebsim.catalog.records import (
 from ebsim.catalog.volume import Attachment, Volume
 from ebsim.engine.kept_records import forget_instance, keep_instance, write_current_record
 from ebsim.engine.open_volume import local_volume
+from ebsim.engine.record_events import volume_attached, volume_detached
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.errors import Conflict, InvalidRequest, VolumeInUse
@@ -244,7 +245,11 @@ def _change(region: Region, changed: Callable[[Reader], Volume]) -> Volume:
 
     def put(txn: Transaction) -> Volume:
         volume = changed(txn)
+        before = find_volume(txn, volume.volume_id)
         put_volume(txn, volume)
+        if before is not None and before.attachment != volume.attachment:
+            report = volume_detached if volume.attachment is None else volume_attached
+            report(txn, region, volume)
         return volume
 
     volume = region.metadata.read(changed)

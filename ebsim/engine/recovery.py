@@ -28,6 +28,7 @@ from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.reclaim import session_of
 from ebsim.chunkstore.rows import PackRow, decode_pack
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder
+from ebsim.engine.record_events import snapshot_interrupted
 from ebsim.engine.region import Region
 from ebsim.engine.volume_recovery import settle_volumes
 from ebsim.ids import SnapshotId
@@ -181,7 +182,9 @@ def _interrupt(region: Region, session_id: str, snapshot: Snapshot) -> None:
 
     def interrupt(txn: Transaction) -> SnapshotId | None:
         replaced = claim_interrupted_upload(txn, session_id, upload_of(snapshot))
-        remove_snapshot(txn, snapshot)
+        if find_snapshot(txn, snapshot.snapshot_id) is not None:
+            remove_snapshot(txn, snapshot)
+            snapshot_interrupted(txn, region, snapshot)
         key = _INTERRUPTED + upload_of(snapshot).encode()
         txn.put_many(Table.STORE, [(key, snapshot.snapshot_id.encode())])
         # In one transaction: whoever came by later would take it for nobody's.

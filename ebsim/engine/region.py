@@ -31,6 +31,8 @@ class Region:
     """One store, open, and the account that acts in it.
 
     Attributes:
+        request_id: Of the API request that it acts for, as events of volumes tell it;
+            ``dataclasses.replace`` gives a region for one request.
         seed: The store's fingerprint seed; lost with the metadata, and then made anew.
     """
 
@@ -48,6 +50,7 @@ class Region:
     reserve: Reserve
     chunks: ChunkReader
     metadata_identity: int
+    request_id: str = ""
 
     def close(self) -> None:
         """Release files.  Sessions must have ended."""

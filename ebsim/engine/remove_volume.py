@@ -16,6 +16,7 @@ from ebsim.engine.holds import drop_holds
 from ebsim.engine.idle_volume import idle_volume
 from ebsim.engine.kept_records import VOLUMES
 from ebsim.engine.open_volume import local_volume
+from ebsim.engine.record_events import volume_deleted
 from ebsim.engine.recovery import claim_interrupted_upload, let_go_of_claimed, recover
 from ebsim.engine.region import Region
 from ebsim.engine.volume_recovery import GONE_PREFIX
@@ -97,6 +98,7 @@ def _forget(region: Region, session: Session, volume: Volume) -> None:
             return None
         remove_row(txn, current)
         drop_holds(txn, volume.volume_id)
+        volume_deleted(txn, region, current)
         # No snapshot will ever go on from what one that broke off had stored.
         return claim_interrupted_upload(txn, session.session_id, volume.volume_id)
 

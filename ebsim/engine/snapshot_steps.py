@@ -10,7 +10,7 @@ A process that dies before 4 leaves no snapshot, one that dies after it a whole 
 fails in 5 is not the snapshot's failure: recovery does it for whoever comes next.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from ebsim.engine.finished_leaves import held_nodes, leaves_below
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder, take_hold
 from ebsim.engine.leaf_scan import LeafScanner, ScanSettings
 from ebsim.engine.new_nodes import NewNodes
+from ebsim.engine.record_events import snapshot_created, snapshots_created
 from ebsim.engine.recovery import (
     claim_interrupted_upload,
     forget_snapshot,
@@ -203,8 +204,23 @@ def write_first_manifest(region: Region, started: Registered, snapshot: Snapshot
     return volume
 
 
-def complete(txn: Transaction, snapshot: Snapshot, volume: Volume) -> Snapshot:
-    """Step 4, for one snapshot or within one transaction for each of a set."""
+def complete_one(txn: Transaction, region: Region, snapshot: Snapshot, volume: Volume) -> Snapshot:
+    """Step 4, for one snapshot."""
+    completed = _complete(txn, snapshot, volume)
+    snapshot_created(txn, region, completed)
+    return completed
+
+
+def complete_set(
+    txn: Transaction, region: Region, written: Sequence[tuple[Snapshot, Volume]]
+) -> list[Snapshot]:
+    """Step 4, for all snapshots of a set."""
+    completed = [_complete(txn, snapshot, volume) for snapshot, volume in written]
+    snapshots_created(txn, region, completed)
+    return completed
+
+
+def _complete(txn: Transaction, snapshot: Snapshot, volume: Volume) -> Snapshot:
     pending = find_snapshot(txn, snapshot.snapshot_id)
     if pending is None or pending.state is not SnapshotState.PENDING:
         raise Conflict(

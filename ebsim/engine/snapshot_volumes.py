@@ -33,6 +33,7 @@ from ebsim.engine.holds import drop_all_holds
 from ebsim.engine.leaf_scan import FingerprintLied
 from ebsim.engine.live_cuts import LiveCut, base_for, cut_at_once, find_target, settle
 from ebsim.engine.open_volume import local_volume
+from ebsim.engine.record_events import snapshot_created, snapshots_created
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.snapshot_options import SnapshotOptions
@@ -40,7 +41,8 @@ from ebsim.engine.snapshot_steps import (
     Registered,
     Subject,
     base_of,
-    complete,
+    complete_one,
+    complete_set,
     completed_snapshot,
     end_session,
     let_go,
@@ -287,7 +289,10 @@ class _TakingSet:
             part.written = (snapshot, write_first_manifest(region, part.started, snapshot))
 
         def complete_all(txn: Transaction) -> list[Snapshot]:
-            return [complete(txn, *part.written) for part in self._parts if part.written]
+            written = [part.written for part in self._parts if part.written]
+            if len(written) == 1:
+                return [complete_one(txn, region, *written[0])]
+            return complete_set(txn, region, written)
 
         return region.metadata.run(complete_all)
 
@@ -309,13 +314,22 @@ class _TakingSet:
         """Mark every pending snapshot of the set ``error``, then clear up after this session."""
         ids = [part.started.snapshot.snapshot_id for part in self._parts]
 
+        message = str(error) or type(error).__name__
+
         def mark(txn: Transaction) -> None:
+            failed = []
             for snapshot_id in ids:
                 snapshot = find_snapshot(txn, snapshot_id)
                 if snapshot is not None and snapshot.state is SnapshotState.PENDING:
-                    message = str(error) or type(error).__name__
-                    failed = replace(snapshot, state=SnapshotState.ERROR, state_message=message)
-                    put_snapshot(txn, failed)
+                    failed.append(
+                        replace(snapshot, state=SnapshotState.ERROR, state_message=message)
+                    )
+                    put_snapshot(txn, failed[-1])
+            if len(failed) == 1:
+                snapshot_created(txn, self._region, failed[0], message)
+            elif failed:
+                cause = f"Snapshot {failed[0].snapshot_id} is in status error"
+                snapshots_created(txn, self._region, failed, cause)
 
         self._region.reserve.use_if_full(lambda: self._region.metadata.run(mark))
         clear_up(self._region, None, is_full=isinstance(error, StorageFull))

@@ -45,6 +45,7 @@ class Table(StrEnum):
     VOLUMES_BY_SOURCE = "volumes_by_source"
     INSTANCES = "instances"  # instance id -> the instance
     MANIFEST_TASKS = "manifest_tasks"  # manifests to be written or unlinked
+    EVENTS = "events"  # sequence number -> an event
 
 
 class Reader(Protocol):

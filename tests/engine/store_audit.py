@@ -9,6 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 
+from ebsim.catalog.event import decode_event
 from ebsim.catalog.manifest import manifest_name, read_manifest
 from ebsim.catalog.records import find_volume
 from ebsim.catalog.snapshot import Snapshot, SnapshotState, decode_snapshot
@@ -70,6 +71,7 @@ class StoreAudit:
             *self._about_packs(),
             *self._about_snapshots(),
             *self._about_volumes(),
+            *self._about_events(),
             *self._about_leftovers(),
         ]
 
@@ -185,6 +187,17 @@ class StoreAudit:
         found_names = {path.name for path in folder.iterdir()} if folder.exists() else set()
         if found_names != kept:
             yield f"volumes/ has {sorted(found_names)}, the catalog {sorted(kept)}"
+
+    def _about_events(self) -> Iterator[str]:
+        numbers = [_number(key) for key, _ in self._rows[Table.EVENTS]]
+        ids = {decode_event(row).event_id for _, row in self._rows[Table.EVENTS]}
+        counter = dict(self._rows[Table.STORE]).get(b"event_sequence", b"")
+        newest = int.from_bytes(counter, "little")
+        # Only the oldest ever go.
+        if numbers != list(range(newest - len(numbers) + 1, newest + 1)):
+            yield f"events are numbered {numbers}, the last one being {newest}"
+        if len(ids) != len(numbers):
+            yield f"{len(numbers)} events have {len(ids)} ids"
 
     def _about_manifest(self, snapshot: Snapshot) -> Iterator[str]:
         volume = self._region.metadata.read(lambda reader: find_volume(reader, snapshot.volume_id))

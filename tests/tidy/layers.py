@@ -59,6 +59,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 NAMED_BY_CLI = frozenset(
     {
         "ebsim.catalog.audience",
+        "ebsim.catalog.event",
+        "ebsim.catalog.event_pattern",
         "ebsim.catalog.snapshot",
         "ebsim.catalog.snapshot_filter",
         "ebsim.catalog.volume",

@@ -30,7 +30,7 @@ def all_commands() -> dict[str, click.Command]:
             assert command is not None
             if isinstance(command, click.Group):
                 visit(command, f"{words}{name} ")
-            else:
+            if not isinstance(command, click.Group) or command.invoke_without_command:
                 found[f"{words}{name}"] = command
 
     visit(ebsim, "")
