@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.copy_rows import copied_snapshot
 from benchmarks.engine_table import ENGINE
 from benchmarks.full_volume import full_volume_figures
 from benchmarks.images import Images
@@ -45,11 +46,17 @@ def _restore(setting: Setting) -> list[Figure]:
     return [restore(images.root_after, images.folder, runs, threads)]
 
 
+def _copy(setting: Setting) -> list[Figure]:
+    images, _, runs, threads = setting
+    return [copied_snapshot(images.root_after, images.folder, runs, threads)]
+
+
 GROUPS: Groups = {
     "start": _start,
     "first": _first,
     "unchanged": _unchanged,
     "restore": _restore,
+    "copy": _copy,
     "memory": lambda setting: [peak_memory(setting.images.folder, setting.seed)],
     "volume": lambda setting: full_volume_figures(setting.images.folder, setting.seed),
     "many": lambda setting: growth_figures(setting.images.folder, setting.seed),

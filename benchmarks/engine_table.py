@@ -5,6 +5,7 @@ from benchmarks.table import Row, Table
 FIRST_LEAST = 0.85
 UNCHANGED_LEAST = 0.4
 RESTORE_LEAST = 0.7
+COPY_LEAST = 0.7
 START_SECONDS_MAX = 0.1
 PEAK_MIB_MAX = 256
 METADATA_KIB_MAX = 64
@@ -25,6 +26,8 @@ ROWS = (
     Row("unchanged_verb", "the same without starting a process", ""),
     Row("restore", "restore to a file, whole command, of decompressing the same chunks or "
         "writing the same bytes, whichever is slower", "at least 0.7"),
+    Row("copy", "copy to a new region, every block proved by its digest, of only reading and "
+        "writing the same packs", "at least 0.7"),
     Row("version", "`ebsim --version`, processor time", "at most 100 ms"),
     Row("help", "`ebsim --help`, processor time", "at most 100 ms"),
     Row("memory", "peak memory of the hungriest command, 16 TiB sparse image with 200 000 "

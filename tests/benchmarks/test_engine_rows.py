@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.copy_rows import copied_snapshot
 from benchmarks.engine_table import ROWS
 from benchmarks.full_volume import full_volume_figures
 from benchmarks.many_snapshots import growth_figures
@@ -37,6 +38,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Figure]:
         *unchanged_snapshot(image, folder, RUNS, THREADS),
         # Compares the restored file with the image, and so fails if it differs.
         restore(image, folder, RUNS, THREADS),
+        copied_snapshot(image, folder, RUNS, THREADS),
         peak_memory(folder, SEED, size_bytes=GIB, block_count=20),
         *volume,
         *growth_figures(folder, SEED, few=3, many=12, rounds=RUNS),
