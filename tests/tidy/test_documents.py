@@ -11,6 +11,7 @@ from ebsim.cli.exit_codes import ExitCode
 from ebsim.cli.instance import INSTANCE_COMMANDS
 from ebsim.cli.lazy_commands import COMMANDS, LazyCommand
 from ebsim.cli.main import ebsim
+from ebsim.cli.shown_events import EVENT_COMMANDS
 from ebsim.cli.snapshot import SNAPSHOT_COMMANDS
 from ebsim.cli.volume import VOLUME_COMMANDS
 from tests.tidy.source_tree import ROOT
@@ -84,6 +85,7 @@ GROUPED = [
     *SNAPSHOT_COMMANDS.values(),
     *VOLUME_COMMANDS.values(),
     *INSTANCE_COMMANDS.values(),
+    *EVENT_COMMANDS.values(),
 ]
 
 
