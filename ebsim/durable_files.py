@@ -173,6 +173,11 @@ class Files:
                 return 0
         return max(0, before - self.status_of(descriptor).st_blocks) * 512
 
+    def make_private(self, descriptor: int) -> None:
+        """Let nobody but the file's owner read it or write to it."""
+        with Attempt("protect", descriptor, "Nothing was written to it."):
+            self._calls.fchmod(descriptor, 0o600)
+
     def rename(self, path: Path, target: Path) -> None:
         """Give *path* the name *target*, in place of any file of that name."""
         with Attempt("rename", path, "Both names are as they were."):
@@ -264,14 +269,23 @@ class NewFile:
 
     __slots__ = ("_descriptor", "_files", "_is_broken", "_temporary", "size_bytes", "target")
 
-    def __init__(self, files: Files, target: Path) -> None:
-        """Begin *target*; raises ``FileNotFoundError`` where its directory is missing."""
+    def __init__(self, files: Files, target: Path, *, is_private: bool = False) -> None:
+        """Begin *target*, which nobody else may read if it *is_private*.
+
+        Raises ``FileNotFoundError`` where its directory is missing.
+        """
         assert len(target.name) <= NAME_SIZE_MAX, "the temporary name would be too long"
         self.target = target
         self.size_bytes = 0
         self._files = files
         self._is_broken = False
         self._temporary, self._descriptor = _create_locked(files, target)
+        if is_private:
+            try:
+                files.make_private(self._descriptor)
+            except BaseException:
+                self.discard()
+                raise
 
     def append(self, parts: Sequence[Buffer]) -> int:
         """Write *parts* at the end; return the offset of their first byte."""

@@ -58,6 +58,9 @@ class SystemCalls:
         flags = flags | os.O_DIRECT if is_direct else flags & ~os.O_DIRECT
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
 
+    def fchmod(self, descriptor: int, mode: int) -> None:
+        os.fchmod(descriptor, mode)
+
     def ftruncate(self, descriptor: int, size_bytes: int) -> None:
         os.ftruncate(descriptor, size_bytes)
 

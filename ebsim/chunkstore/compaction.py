@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ebsim.backends.backend import Backend
-from ebsim.chunkstore.chunk_index import find_locations, find_numbers
+from ebsim.chunkstore.chunk_index import find_locations, find_numbers, find_packs
 from ebsim.chunkstore.chunk_reader import verified_payload
 from ebsim.chunkstore.dead_space import dead_extents
 from ebsim.chunkstore.node_commit import (
@@ -161,6 +161,25 @@ def plan_compaction(
     chosen = sparse + (small if len(small) >= _SMALL_COUNT_MIN else [])
     chosen.sort(key=lambda pack: pack.pack_number)
     return CompactionPlan(tuple(chosen), empty_bytes, punched_bytes)
+
+
+def plan_merge(
+    backend: Backend, metadata: Metadata, pack_numbers: Sequence[int]
+) -> CompactionPlan:
+    """The very small ones of some packs that nobody adds to any more, if they are several."""
+    rows = metadata.read(lambda reader: find_packs(reader, pack_numbers))
+    small = tuple(
+        WastefulPack(
+            pack_number,
+            row.name,
+            row.live_count,
+            row.live_bytes,
+            backend.allocated_bytes(row.name) or 0,
+        )
+        for pack_number, row in sorted(rows.items())
+        if 0 < row.live_bytes < _SMALL_LIVE_BYTES
+    )
+    return CompactionPlan(small if len(small) >= _SMALL_COUNT_MIN else (), 0, 0)
 
 
 def _pack_rows(metadata: Metadata) -> Iterator[tuple[int, PackRow]]:

@@ -144,26 +144,46 @@ def commit_nodes(
     if missing:
         raise ChunksFreed(missing)
     stored_nodes = _with_edges(txn, {node.digest for node in nodes} & numbers.keys(), numbers)
+    fresh_numbers, done = admit_chunks(
+        txn, numbers, wanted, placed, packs, nodes={node.digest for node in nodes}
+    )
+    revived = _refer(txn, nodes, numbers, stored_nodes, held)
+    _refuse_gone(txn, set(revived) - set(fresh_numbers.values()))
+    sizes = {n: HEADER_SIZE + placed[d].record.payload_size for d, n in fresh_numbers.items()}
+    done.referenced_bytes = _referenced_change(txn, nodes, sizes)
+    return done
+
+
+def admit_chunks(
+    txn: Transaction,
+    numbers: dict[Digest, int],
+    wanted: Set[Digest],
+    placed: Mapping[Digest, Placed],
+    packs: Mapping[int, PackInProgress],
+    *,
+    nodes: Set[Digest] = frozenset(),
+) -> tuple[dict[Digest, int], Committed]:
+    """Bring those of *wanted* into the index that are not in *numbers*, and add them there.
+
+    Their records are in *placed*; a record of a chunk that the index has replaces one that
+    is known to be damaged, or is waste.  *nodes* get their numbers from runs of their own.
+    Returns the new numbers, and what was done.
+    """
     written_again = {d: numbers[d] for d in numbers if d in placed}
     healed = _damaged(txn, written_again)
     fresh = sorted(
         (d for d in wanted if d not in numbers),
         key=lambda digest: (placed[digest].pack_index, placed[digest].record.offset),
     )
-    fresh_numbers = _number(txn, fresh, {node.digest for node in nodes})
+    fresh_numbers = _number(txn, fresh, nodes)
     numbers.update(fresh_numbers)
     txn.put_many(Table.CHUNKS, [(d, encode_chunk_number(numbers[d])) for d in sorted(fresh)])
     retire(txn, find_locations(txn, healed.values()).values())
-    useful = fresh_numbers | healed
     done = Committed(chunk_count=len(fresh))
     useless = written_again.keys() - healed.keys()
-    register_records(txn, useful, useless, placed, packs, done=done)
+    register_records(txn, fresh_numbers | healed, useless, placed, packs, done=done)
     txn.delete_many(Table.DAMAGED, sorted(number_key(number) for number in healed.values()))
-    revived = _refer(txn, nodes, numbers, stored_nodes, held)
-    _refuse_gone(txn, set(revived) - set(fresh_numbers.values()))
-    sizes = {n: HEADER_SIZE + placed[d].record.payload_size for d, n in fresh_numbers.items()}
-    done.referenced_bytes = _referenced_change(txn, nodes, sizes)
-    return done
+    return fresh_numbers, done
 
 
 def _number(txn: Transaction, fresh: Sequence[Digest], nodes: Set[Digest]) -> dict[Digest, int]:

@@ -12,7 +12,7 @@ from ebsim.chunkstore.chunk_writer import ChunkWriter
 from ebsim.chunkstore.node_commit import NewNode
 from ebsim.chunkstore.pack_format import Kind
 from ebsim.chunkstore.rows import Holder
-from ebsim.ids import Digest, SnapshotId
+from ebsim.ids import Digest
 
 # On each level.  The walk over the parent's leaves is a few leaves ahead of the update, and
 # in a sparse map each of those may lie below another node.
@@ -27,10 +27,11 @@ class NewNodes(StoredNodes):
     up again the children that it keeps.
     """
 
-    def __init__(self, chunks: ChunkReader, writer: ChunkWriter, snapshot_id: SnapshotId) -> None:
+    def __init__(self, chunks: ChunkReader, writer: ChunkWriter, owner: str) -> None:
+        """*owner* holds the nodes until something else does."""
         super().__init__(chunks)
         self._writer = writer
-        self._snapshot_id = snapshot_id
+        self._owner = owner
         self.store_count = 0
         self._bases: defaultdict[int, deque[Mapping[Digest, int]]] = defaultdict(
             lambda: deque(maxlen=_BASES_KEPT)
@@ -63,7 +64,7 @@ class NewNodes(StoredNodes):
                 children=numbers,
                 unknown=unknown,
                 fingerprints=b"",
-                holder=Holder(self._snapshot_id, level, index),
+                holder=Holder(self._owner, level, index),
                 child_indexes=[places[at] for at, _ in unknown] if level else (),
             )
         )
