@@ -11,6 +11,7 @@ from typing import Any
 
 from ebsim.catalog.bin_stay import BinStay
 from ebsim.catalog.snapshot_lock import SnapshotLock, lock_from_json, started
+from ebsim.catalog.volume import UNKNOWN_VOLUME
 from ebsim.errors import MetadataCorrupt
 from ebsim.ids import AccountId, Digest, SnapshotId, VolumeId
 from ebsim.units import whole_gib
@@ -45,6 +46,8 @@ class Snapshot:
         bin_stay: It was deleted, and is kept in the recycle bin.
         copied_from: Of a copy, ``REGION/SNAPSHOT-ID`` of what it was copied from.
         completion_duration_minutes: The time in which a copy was asked to be done.
+        lineage: What it shares with every snapshot whose write generations may be compared
+            with its own, if that is not the volume; see ``lineage_of``.
     """
 
     snapshot_id: SnapshotId
@@ -72,6 +75,7 @@ class Snapshot:
     bin_stay: BinStay | None = None
     copied_from: str = ""
     completion_duration_minutes: int | None = None
+    lineage: str = ""
 
     @property
     def volume_size_gib(self) -> int:
@@ -92,6 +96,7 @@ _ADDED_LATER: dict[str, Any] = {
     "bin_stay": None,
     "copied_from": "",
     "completion_duration_minutes": None,
+    "lineage": "",
 }
 """Fields that the first version did not have, and what they are where it left them out."""
 
@@ -123,6 +128,19 @@ def completed_from(pending: Snapshot, completed: Snapshot) -> Snapshot:
         foreign_tags=pending.foreign_tags,
         lock=lock,
     )
+
+
+def lineage_of(snapshot: Snapshot) -> str:
+    """What is the same for the snapshots of one lineage, whichever of them are deleted.
+
+    Snapshots of a volume share the volume's; a snapshot that was written block by block has
+    its parent's, or begins one.
+    """
+    if snapshot.lineage:
+        return snapshot.lineage
+    if snapshot.volume_id == UNKNOWN_VOLUME.volume_id:
+        return snapshot.snapshot_id
+    return snapshot.volume_id
 
 
 def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:

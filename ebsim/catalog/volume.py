@@ -45,6 +45,8 @@ class Volume:
         is_deleted: Nothing is left of a local volume but the snapshots that name it; the
             row goes with the last of them.
         bin_stay: A local volume that was deleted, and is kept whole in the recycle bin.
+        lineage: Of the snapshot that it was made from, which its own snapshots carry on;
+            ``""`` for one that was made from none.
     """
 
     volume_id: VolumeId
@@ -63,10 +65,11 @@ class Volume:
     is_deleted: bool = False
     bin_stay: BinStay | None = None
 
+    lineage: str = ""
 
-_ADDED_LATER: dict[str, Any] = {"bin_stay": None}
+
+_ADDED_LATER: dict[str, Any] = {"bin_stay": None, "lineage": ""}
 """Fields that the first version did not have, and what they are where it left them out."""
-
 
 UNKNOWN_VOLUME = Volume(
     volume_id=VolumeId("vol-ffffffff"),

@@ -12,7 +12,7 @@ from ebsim.catalog.records import (
     get_volume,
     put_volume,
 )
-from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.snapshot import Snapshot, SnapshotState, lineage_of
 from ebsim.catalog.volume import Volume
 from ebsim.durable_files import write_atomically
 from ebsim.engine.add_volume import add_volume
@@ -142,6 +142,7 @@ def _planned(region: Region, options: VolumeOptions, snapshot: Snapshot | None) 
         origin_block_count=snapshot.block_count if snapshot else 0,
         origin_referenced_bytes=snapshot.referenced_bytes if snapshot else 0,
         tags=dict(options.tags),
+        lineage=lineage_of(snapshot) if snapshot else "",
     )
 
 

@@ -119,6 +119,7 @@ def register(
         parent_id=base.snapshot_id if base else None,
         description=options.description,
         tags=dict(options.tags),
+        lineage=volume.lineage,
     )
     put_snapshot(txn, snapshot)
     note_snapshot(txn, session.session_id, snapshot.snapshot_id)
