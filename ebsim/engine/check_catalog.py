@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import NamedTuple
 
+from ebsim.catalog.direct_snapshot import find_direct, snapshot_of_puts
 from ebsim.catalog.manifest import ManifestDamaged, read_manifest, snapshot_id_of
 from ebsim.catalog.records import find_snapshot, find_volume, source_key
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
@@ -64,6 +65,7 @@ class _Rows(NamedTuple):
     root_number: int | None
     held_number: int | None
     is_busy: bool
+    is_direct: bool
 
 
 def check_catalog(region: Region) -> tuple[int, list[CatalogFault], list[str]]:
@@ -82,6 +84,7 @@ def check_catalog(region: Region) -> tuple[int, list[CatalogFault], list[str]]:
     for snapshot_id in sorted(ids):
         faults += snapshot_faults(region, snapshot_id)
     faults += region.metadata.read(_stray_index_rows)
+    faults += _stray_direct_rows(region)
     faults += _stray_holds(region)
     uploads = region.metadata.read(interrupted_uploads)
     notes += [f"{volume} has an interrupted upload, {upload}" for volume, upload in uploads]
@@ -115,7 +118,7 @@ def _rows_of(reader: Reader, region: Region, snapshot_id: SnapshotId) -> _Rows:
         noted == snapshot_id and region.sessions.is_alive(session) for session, _, noted in notes
     )
     if snapshot is None:
-        return _Rows(None, None, True, None, None, is_busy)
+        return _Rows(None, None, True, None, None, is_busy, is_direct=False)
     root_number = None
     if snapshot.root is not None:
         root_number = find_numbers(reader, [snapshot.root]).get(snapshot.root)
@@ -127,6 +130,7 @@ def _rows_of(reader: Reader, region: Region, snapshot_id: SnapshotId) -> _Rows:
         root_number,
         decode_hold(hold)[0] if hold is not None else None,
         is_busy,
+        find_direct(reader, snapshot_id) is not None,
     )
 
 
@@ -148,6 +152,8 @@ def _compare(
         return
     if snapshot.state is SnapshotState.ERROR:
         return  # it failed, is listed as such, and nothing is kept for it
+    if snapshot.state is SnapshotState.PENDING and rows.is_direct:
+        return  # it waits for blocks, or to be completed
     if snapshot.state is not SnapshotState.COMPLETED:
         what = f"it is {snapshot.state}, and no process is at work on it"
         yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.NOTHING)
@@ -226,6 +232,30 @@ def _unindexed(volume_id: VolumeId, what: str) -> CatalogFault:
     )
 
 
+def _stray_direct_rows(region: Region) -> list[CatalogFault]:
+    """Rows about snapshots being written block by block that are over, or gone."""
+
+    def find(reader: Reader) -> list[CatalogFault]:
+        faults = []
+        for table in (Table.DIRECT_SNAPSHOTS, Table.DIRECT_CHECKSUMS):
+            known: dict[SnapshotId, bool] = {}
+            for key in _keys(reader, table):
+                snapshot_id = SnapshotId(key.decode(errors="replace").partition("/")[0])
+                if snapshot_id not in known:
+                    rows = _rows_of(reader, region, snapshot_id)
+                    is_pending = (
+                        rows.snapshot is not None and rows.snapshot.state is SnapshotState.PENDING
+                    )
+                    known[snapshot_id] = rows.is_busy or (is_pending and rows.is_direct)
+                if not known[snapshot_id]:
+                    what = f"a row of {table} is about no snapshot that blocks can be put to"
+                    faults.append(_stray(snapshot_id, what, table, key))
+        return faults
+
+    # Twice: a session may end between the look at the rows and the one at its file.
+    return region.metadata.read(find) and region.metadata.read(find)
+
+
 def _stray(subject: str, what: str, table: Table, key: bytes) -> CatalogFault:
     return CatalogFault(FindingKind.SNAPSHOT, subject, what, Mend.DROP_ROW, table=table, key=key)
 
@@ -260,6 +290,10 @@ def _may_hold(reader: Reader, region: Region, owner: str) -> bool:
         return True
     if owner.startswith(reader_of("")):
         return region.sessions.is_alive(owner.removeprefix(reader_of("")))
+    direct_id = snapshot_of_puts(owner)
+    if direct_id is not None:
+        is_pending = find_direct(reader, direct_id) is not None
+        return is_pending or _rows_of(reader, region, direct_id).is_busy
     if any(owner == upload for _, upload in interrupted_uploads(reader)):
         return True
     snapshot_id = SnapshotId(owner)

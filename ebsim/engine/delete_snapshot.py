@@ -11,12 +11,14 @@ between 1 and 2 leaves a manifest that recovery unlinks before anything is recla
 
 from collections.abc import Callable, Sequence
 
+from ebsim.catalog.direct_snapshot import find_direct, remove_direct
 from ebsim.catalog.manifest import manifest_name
 from ebsim.catalog.records import find_snapshot, get_snapshot, remove_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.chunkstore.chunk_index import find_numbers
 from ebsim.chunkstore.deletion_plan import DeletionPlan, plan_deletion
 from ebsim.chunkstore.reclaim import Reclaimed
+from ebsim.engine.direct.put_rows import drop_puts
 from ebsim.engine.holds import drop_all_holds, drop_holds
 from ebsim.engine.record_events import snapshot_deleted
 from ebsim.engine.recovery import forget_snapshot, note_snapshot, recover
@@ -69,7 +71,8 @@ def _resolve(region: Region, names: Sequence[str]) -> list[Snapshot]:
         found = {}
         for name in names:
             snapshot = get_snapshot(reader, region.account_id, name)
-            if snapshot.state is SnapshotState.PENDING:
+            is_direct = find_direct(reader, snapshot.snapshot_id) is not None
+            if snapshot.state is SnapshotState.PENDING and not is_direct:
                 raise Conflict(
                     f"{snapshot.snapshot_id} is still being taken. Nothing was deleted. "
                     "Stop the process that takes it, or wait."
@@ -91,6 +94,7 @@ def _delete(
             if region.metadata.run(lambda txn: _remove(txn, region, session.session_id, snapshot)):  # noqa: B023 (called at once)
                 region.backend.delete(manifest_name(snapshot.snapshot_id))
                 drop_all_holds(region, snapshot.snapshot_id)
+                drop_puts(region, snapshot.snapshot_id)
                 region.metadata.run(
                     lambda txn: forget_snapshot(txn, session.session_id, snapshot.snapshot_id)  # noqa: B023 (called at once)
                 )
@@ -105,6 +109,7 @@ def _remove(txn: Transaction, region: Region, session_id: str, snapshot: Snapsho
     if current is None:
         return False
     remove_snapshot(txn, current)
+    remove_direct(txn, current.snapshot_id)
     drop_holds(txn, current.snapshot_id)
     note_snapshot(txn, session_id, current.snapshot_id)
     snapshot_deleted(txn, region, current)

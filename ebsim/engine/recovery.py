@@ -5,7 +5,8 @@ What a session may leave, and what becomes of it here:
     unsealed packs and manifests          removed
     sealed packs that no row names        removed
     packs with nothing live               removed
-    a pending snapshot                    removed from the catalog; its finished nodes
+    a snapshot written block by block     stays pending; what its finisher made is removed
+    another pending snapshot              removed from the catalog; its finished nodes
                                           stay held under its id as the volume's
                                           *interrupted upload*, for the next snapshot of
                                           the volume to go on from
@@ -21,12 +22,14 @@ Every step may be done twice, and by whoever comes first; the session's file goe
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
+from ebsim.catalog.direct_snapshot import find_direct
 from ebsim.catalog.manifest import manifest_name, write_manifest
 from ebsim.catalog.records import find_snapshot, find_volume, remove_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.reclaim import session_of
 from ebsim.chunkstore.rows import PackRow, decode_pack
+from ebsim.engine.direct.put_rows import drop_puts
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder
 from ebsim.engine.record_events import snapshot_interrupted
 from ebsim.engine.region import Region
@@ -134,18 +137,22 @@ def _snapshots_of(reader: Reader, session_id: str) -> list[SnapshotId]:
 def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
     """Bring a snapshot that a dead session worked on to a state that lasts."""
     snapshot = region.metadata.read(lambda reader: find_snapshot(reader, snapshot_id))
-    if snapshot is None:
-        region.backend.delete(manifest_name(snapshot_id))
-        drop_all_holds(region, snapshot_id)
-    elif snapshot.state is SnapshotState.COMPLETED:
+    direct = region.metadata.read(lambda reader: find_direct(reader, snapshot_id))
+    if direct is not None:
+        # Puts go on, or somebody finishes it anew, whose manifest it may then be.
+        if direct.finisher == session_id:
+            region.backend.delete(manifest_name(snapshot_id))
+    elif snapshot is not None and snapshot.state is SnapshotState.COMPLETED:
         write_current_manifest(region, snapshot_id)
         drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
-    elif snapshot.state is SnapshotState.PENDING:
+        drop_puts(region, snapshot_id)
+    elif snapshot is not None and snapshot.state is SnapshotState.PENDING:
         _interrupt(region, session_id, snapshot)
     else:
-        # It failed and stays listed as such; nothing that it stored is needed.
+        # It is gone, or it failed and stays listed as such: nothing that it stored is needed.
         region.backend.delete(manifest_name(snapshot_id))
         drop_all_holds(region, snapshot_id)
+        drop_puts(region, snapshot_id)
     region.metadata.run(lambda txn: forget_snapshot(txn, session_id, snapshot_id))
 
 

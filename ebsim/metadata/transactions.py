@@ -44,6 +44,9 @@ class Table(StrEnum):
     VOLUMES = "volumes"  # volume id -> the volume
     VOLUMES_BY_SOURCE = "volumes_by_source"
     INSTANCES = "instances"  # instance id -> the instance
+    DIRECT_SNAPSHOTS = "direct_snapshots"  # snapshot id -> what it needs until it is completed
+    DIRECT_CHECKSUMS = "direct_checksums"  # (snapshot id, block index) -> SHA-256 of what was put
+    CLIENT_TOKENS = "client_tokens"  # (account, token) -> the request that it stands for
     MANIFEST_TASKS = "manifest_tasks"  # manifests to be written or unlinked
     EVENTS = "events"  # sequence number -> an event
 

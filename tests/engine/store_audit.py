@@ -60,6 +60,7 @@ class StoreAudit:
         }
         self.snapshots = [decode_snapshot(row) for _, row in self._rows[Table.SNAPSHOTS]]
         self.volumes = [decode_volume(row) for _, row in self._rows[Table.VOLUMES]]
+        self.direct = {key.decode() for key, _ in self._rows[Table.DIRECT_SNAPSHOTS]}
         self.holds = [
             (decode_holder(key), *decode_hold(row)) for key, row in self._rows[Table.HOLDS]
         ]
@@ -70,6 +71,7 @@ class StoreAudit:
             *self._about_chunks(),
             *self._about_packs(),
             *self._about_snapshots(),
+            *self._about_direct_snapshots(),
             *self._about_volumes(),
             *self._about_events(),
             *self._about_leftovers(),
@@ -150,8 +152,11 @@ class StoreAudit:
     def _about_snapshots(self) -> Iterator[str]:
         held = {(holder.owner, digest) for holder, _, digest in self.holds}
         for snapshot in self.snapshots:
+            if snapshot.state is SnapshotState.ERROR and snapshot.state_message:
+                continue  # it failed, is listed as such, and nothing is kept for it
             if snapshot.state is not SnapshotState.COMPLETED:
-                yield f"{snapshot.snapshot_id} is {snapshot.state}"
+                if snapshot.snapshot_id not in self.direct:
+                    yield f"{snapshot.snapshot_id} is {snapshot.state}"
             elif (snapshot.snapshot_id, snapshot.root) not in held:
                 yield f"{snapshot.snapshot_id} does not hold its root"
             else:
@@ -163,6 +168,21 @@ class StoreAudit:
             expected = {key for of_table, key in wanted if of_table is table}
             if keys != expected:
                 yield f"{table} has {sorted(keys - expected)}, lacks {sorted(expected - keys)}"
+
+    def _about_direct_snapshots(self) -> Iterator[str]:
+        pending = {s.snapshot_id for s in self.snapshots if s.state is SnapshotState.PENDING}
+        for snapshot_id in self.direct - pending:
+            yield f"{snapshot_id} is not pending, and blocks can be put to it"
+        checksums = {
+            (key[:-9].decode(), _number(key[-8:])) for key, _ in self._rows[Table.DIRECT_CHECKSUMS]
+        }
+        puts = {
+            (holder.owner.removeprefix("puts-"), holder.place)
+            for holder, _, _ in self.holds
+            if holder.owner.startswith("puts-") and holder.level == 0
+        }
+        if checksums != puts:
+            yield f"the puts {sorted(checksums ^ puts)} have a hold or a checksum, not both"
 
     def _about_volumes(self) -> Iterator[str]:
         held = {(holder.owner, digest.hex()) for holder, _, digest in self.holds}
@@ -213,7 +233,11 @@ class StoreAudit:
 
     def _about_leftovers(self) -> Iterator[str]:
         known = {row.name for row in self.packs.values()}
-        manifests = {manifest_name(snapshot.snapshot_id) for snapshot in self.snapshots}
+        manifests = {
+            manifest_name(snapshot.snapshot_id)
+            for snapshot in self.snapshots
+            if snapshot.state is SnapshotState.COMPLETED
+        }
         for folder, expected in (("packs", known), ("snapshots", manifests)):
             found = {f"{folder}/{name}" for name in self._names(folder)}
             if found != expected:
@@ -222,6 +246,7 @@ class StoreAudit:
         if sessions or self._rows[Table.SESSIONS]:
             yield f"sessions are left: {sessions}, {self._rows[Table.SESSIONS]}"
         ids = {snapshot.snapshot_id for snapshot in self.snapshots} | self._interrupted()
+        ids |= {f"puts-{snapshot_id}" for snapshot_id in self.direct}
         ids |= {volume.volume_id for volume in self.volumes if volume.origin is not None}
         for holder, number, _ in self.holds:
             if holder.owner not in ids:

@@ -1,0 +1,1 @@
+"""Snapshots written and read block by block, as the EBS direct APIs do it."""
