@@ -11,6 +11,7 @@ import pytest
 
 from ebsim.catalog.client_tokens import ClientTokenReused
 from ebsim.catalog.direct_snapshot import CompletionRequest
+from ebsim.catalog.event_log import scan_events
 from ebsim.catalog.snapshot import SnapshotState
 from ebsim.clock import ManualClock
 from ebsim.engine.check_store import check_store
@@ -375,3 +376,12 @@ def test_a_rebuild_brings_completed_snapshots_and_their_lineage_back(tmp_path: P
         (changes,) = plane.changes(children[0], children[1])
         assert [c.block_index for c in changes] == [c.block_index for c in tokens] == [1, 2]
     region.close()
+
+
+def test_completion_and_failure_are_reported_as_events(plane: Plane) -> None:
+    good, bad = plane.make({0: 1}), plane.start()
+    plane.complete(bad, 9)
+    events = plane.region.metadata.read(lambda reader: scan_events(reader, after=0, limit=10))
+    told = [(event.detail["result"], event.detail["cause"]) for _, event in events]
+    assert told == [("succeeded", ""), ("failed", COUNT_MISMATCH)]
+    assert good in str(events[0][1].resources)
