@@ -3,7 +3,8 @@
 For each crash state (``recorded_volume.py``): every byte is one of those that it was since
 the last flush, or since the last write that returned if only the process was killed; the
 snapshot taken next, of the blocks that count as dirty if that is believed, equals what the
-volume reads as, and so does one that compares everything; and the volume goes on.
+volume reads as, and so does one that compares everything; and the volume goes on, and is
+the same when all of it is here.
 """
 
 import shutil
@@ -289,6 +290,8 @@ def examine(
         assert read_cut(reader, base_of(volume, {})) == after, state
         reader.close()
         volume.settle("snap-all", is_completed=False)
+        hydrate(device, range(device.state.block_count))
+        assert contents(device) == after, state
         assert snapshot(volume, "snap-last", taken) == after, state
     finally:
         volume.close()
