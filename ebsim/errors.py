@@ -2,9 +2,10 @@
 
     EbsimError
         NotFound                a named snapshot, volume, region ... does not exist
-            SnapshotNotFound, VolumeNotFound, InstanceNotFound
+            SnapshotNotFound, VolumeNotFound, InstanceNotFound, RuleNotFound
         Conflict                the resource is in a state that forbids the request
-            VolumeInUse, SnapshotLocked, NotPermitted
+            VolumeInUse, SnapshotLocked, RuleLocked, NotPermitted
+            QuotaExceeded           there are as many of a kind as there may be
         InvalidRequest          the caller's arguments make no sense, or none together
             UnsupportedParameter    understood, and refused by name
             InvalidGrantee          no account that anything can be shared with
@@ -53,6 +54,16 @@ class VolumeNotFound(NotFound):
         )
 
 
+class RuleNotFound(NotFound):
+    """The account has no rule of this id in the recycle bin."""
+
+    def __init__(self, rule_id: str) -> None:
+        self.rule_id = rule_id
+        super().__init__(
+            f"The rule '{rule_id}' does not exist. Run 'ebsim recycle-bin rule ls' to see them."
+        )
+
+
 class InstanceNotFound(NotFound):
     """No instance has this id or name."""
 
@@ -69,6 +80,14 @@ class Conflict(EbsimError):
 
 class SnapshotLocked(Conflict):
     """A lock forbids that the snapshot is deleted, or that its lock is changed so."""
+
+
+class RuleLocked(Conflict):
+    """The lock of a rule of the recycle bin forbids the request."""
+
+
+class QuotaExceeded(Conflict):
+    """There are as many of a kind as there may be."""
 
 
 class NotPermitted(Conflict):

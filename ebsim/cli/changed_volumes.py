@@ -4,14 +4,17 @@ from collections.abc import Mapping
 
 import click
 
+from ebsim.cli.messages import say
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.option_types import TagType, tags_by_key
 from ebsim.cli.output import print_json
 from ebsim.cli.settings import Settings
 from ebsim.cli.volume_shapes import SeenVolume, modification_document, volume_document
+from ebsim.clock import to_iso8601
 from ebsim.engine.copy_volume import copy_volume
 from ebsim.engine.list_volumes import show_volume
 from ebsim.engine.open_volume import local_volume
+from ebsim.engine.recycle_bin import sweep_recycle_bin
 from ebsim.engine.remove_volume import remove_volume
 from ebsim.engine.resize_volume import resize_volume
 
@@ -73,7 +76,8 @@ def resize(settings: Settings, *, name: str, size_gib: int) -> None:
 def rm(settings: Settings, *, names: tuple[str, ...]) -> None:
     """Remove volumes and their bytes; their snapshots stay.
 
-    A volume that is attached is refused: detach it first.
+    A volume that is attached is refused: detach it first.  Where a rule of the recycle bin
+    matches, a volume is kept there for its time.
 
     \b
     Example:
@@ -82,12 +86,16 @@ def rm(settings: Settings, *, names: tuple[str, ...]) -> None:
     removed: list[str] = []
     try:
         with opened_region(settings) as region:
+            sweep_recycle_bin(region)
             # A name that is wrong is told before anything is removed.
             for volume_id in dict.fromkeys(local_volume(region, n).volume_id for n in names):
-                remove_volume(region, volume_id)
+                kept = remove_volume(region, volume_id).bin_stay
                 removed.append(volume_id)
                 if not settings.wants_json:
                     click.echo(volume_id)
+                if kept is not None and not settings.is_quiet:
+                    until = to_iso8601(kept.exit_time_ns)
+                    say(f"{volume_id} is in the recycle bin until {until}")
     finally:
         if settings.wants_json and removed:
             print_json({"Volumes": [{"VolumeId": volume_id} for volume_id in removed]})

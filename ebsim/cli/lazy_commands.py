@@ -53,6 +53,11 @@ COMMANDS = {
         "Show snapshots and volumes as files in DIR until it is unmounted.",
     ),
     "region": LazyCommand("ebsim.cli.region", "region", "Make, list and remove regions."),
+    "recycle-bin": LazyCommand(
+        "ebsim.cli.recycle_bin",
+        "recycle_bin",
+        "Restore what was deleted, and say what is kept for how long.",
+    ),
     "restore": LazyCommand(
         "ebsim.cli.restore", "restore", "Write a snapshot to a file or device."
     ),

@@ -28,13 +28,13 @@ from ebsim.cli.output import (
 from ebsim.cli.settings import Settings
 from ebsim.engine.diff_snapshots import diff_snapshots, ranges_of
 from ebsim.engine.list_snapshots import (
-    SnapshotPage,
     SnapshotUse,
     list_snapshots,
     measure_snapshot,
     show_snapshot,
 )
 from ebsim.engine.region import Region
+from ebsim.engine.snapshot_pages import SnapshotPage
 from ebsim.units import format_size
 
 STATES = ("pending", "completed", "error")

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from datetime import UTC, datetime
 from typing import NoReturn
 
 import click
@@ -69,6 +70,27 @@ class TimeType(click.ParamType[int]):
                 param,
                 ctx,
             )
+
+
+class DateTimeType(click.ParamType[datetime]):
+    """A date, or a date and time, in ISO 8601; UTC unless it says otherwise."""
+
+    name = "TIME"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            found = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(
+                f"'{value}' is not a time. Write it as 2027-01-31 or 2027-01-31T12:00:00Z.",
+                param,
+                ctx,
+            )
+        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 class RangeType(click.ParamType[tuple[int, int]]):

@@ -18,6 +18,11 @@ SNAPSHOT_COMMANDS = {
     "diff": LazyCommand(
         "ebsim.cli.listed_snapshots", "diff", "Show where the snapshots A and B differ."
     ),
+    "lock": LazyCommand(
+        "ebsim.cli.locked_snapshots",
+        "lock",
+        "Lock the snapshot SNAP, so that nothing can delete it for a time.",
+    ),
     "ls": LazyCommand(
         "ebsim.cli.listed_snapshots",
         "ls",
@@ -43,6 +48,11 @@ SNAPSHOT_COMMANDS = {
         "ebsim.cli.tagged_snapshots",
         "tag",
         "Set tags of the snapshot SNAP; a key that it has already gets the new value.",
+    ),
+    "unlock": LazyCommand(
+        "ebsim.cli.locked_snapshots",
+        "unlock",
+        "Take the lock off the snapshot SNAP, unless it is in compliance mode.",
     ),
     "unshare": LazyCommand(
         "ebsim.cli.shared_snapshots",

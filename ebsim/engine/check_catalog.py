@@ -25,6 +25,7 @@ from ebsim.chunkstore.ledger import scan_all
 from ebsim.chunkstore.rows import Holder, decode_hold, decode_holder, hold_prefix
 from ebsim.engine.check_report import FindingKind
 from ebsim.engine.holds import reader_of, root_holder, volume_holder
+from ebsim.engine.kept_settings import kept_path, unsettled_rows
 from ebsim.engine.recovery import interrupted_uploads
 from ebsim.engine.region import Region
 from ebsim.errors import UnsupportedFormat
@@ -86,6 +87,7 @@ def check_catalog(region: Region) -> tuple[int, list[CatalogFault], list[str]]:
     faults += region.metadata.read(_stray_index_rows)
     faults += _stray_direct_rows(region)
     faults += _stray_holds(region)
+    faults += _unkept_rows(region)
     uploads = region.metadata.read(interrupted_uploads)
     notes += [f"{volume} has an interrupted upload, {upload}" for volume, upload in uploads]
     return len(rows), faults, notes
@@ -272,6 +274,23 @@ def _stray_holds(region: Region) -> list[CatalogFault]:
             what = "it holds nodes that it has no use for"
             faults.append(CatalogFault(FindingKind.COUNT, owner, what, Mend.DROP_HOLDS))
     return faults
+
+
+def _unkept_rows(region: Region) -> list[CatalogFault]:
+    """Settings and rules whose files are not what their rows say; a repair writes them all."""
+    names = region.files.file_names(region.path / "sessions")
+    if any(region.sessions.is_alive(name) for name in names):
+        # One may be between its transaction and the file.
+        return []
+    return [
+        CatalogFault(
+            FindingKind.MANIFEST,
+            str(kept_path(region.path, table, key).relative_to(region.path)),
+            "it is not what the metadata says",
+            Mend.NOTHING,
+        )
+        for table, key in unsettled_rows(region)
+    ]
 
 
 def _owners(reader: Reader) -> list[str]:

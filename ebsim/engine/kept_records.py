@@ -47,7 +47,7 @@ def write_record(files: Files, folder: Path, volume: Volume) -> None:
     Raises:
         FileNotFoundError: the folder is not there.
     """
-    write_atomically(files, folder / RECORD, _encode("volume", volume_to_json(volume)))
+    write_atomically(files, folder / RECORD, encode_record("volume", volume_to_json(volume)))
 
 
 def read_record(files: Files, folder: Path) -> Volume:
@@ -57,7 +57,7 @@ def read_record(files: Files, folder: Path) -> Volume:
         MetadataCorrupt: it is missing or damaged.
         UnsupportedFormat: a newer ebsim wrote it.
     """
-    return volume_from_json(_read(files, folder / RECORD, "volume"))
+    return volume_from_json(read_kept(files, folder / RECORD, "volume"))
 
 
 def kept_volume(files: Files, region_path: Path, volume_id: VolumeId) -> Volume:
@@ -121,7 +121,7 @@ def keep_instance(region: Region, instance: Instance) -> None:
     """Keep the instance's record, durably."""
     folder = region.path / INSTANCES
     region.files.make_directories(folder)
-    record = _encode("instance", instance_to_json(instance))
+    record = encode_record("instance", instance_to_json(instance))
     write_atomically(region.files, folder / f"{instance.instance_id}{_SUFFIX}", record)
 
 
@@ -141,13 +141,14 @@ def kept_instances(files: Files, region_path: Path) -> tuple[list[Instance], lis
         if not is_whole_id(name.removesuffix(_SUFFIX), "i"):
             continue
         try:
-            found.append(instance_from_json(_read(files, folder / name, "instance")))
+            found.append(instance_from_json(read_kept(files, folder / name, "instance")))
         except (MetadataCorrupt, UnsupportedFormat) as error:
             complaints.append(f"{INSTANCES}/{name}: {error}")
     return found, complaints
 
 
-def _encode(kind: str, values: Mapping[str, Any]) -> bytes:
+def encode_record(kind: str, values: Mapping[str, Any]) -> bytes:
+    """*values* under *kind*, with the format and a checksum."""
     body = {"format": FORMAT, kind: values}
     return json.dumps({**body, "checksum": _checksum(body)}).encode()
 
@@ -156,7 +157,13 @@ def _checksum(body: Mapping[str, Any]) -> str:
     return checksum(json.dumps(body, sort_keys=True).encode()).hex()
 
 
-def _read(files: Files, path: Path, kind: str) -> Mapping[str, Any]:
+def read_kept(files: Files, path: Path, kind: str) -> Mapping[str, Any]:
+    """What ``encode_record`` made, read from *path*.
+
+    Raises:
+        MetadataCorrupt: it is missing or damaged.
+        UnsupportedFormat: a newer ebsim wrote it.
+    """
     try:
         descriptor = files.open_to_read(path)
     except FileNotFoundError as error:

@@ -35,6 +35,7 @@ from ebsim.durable_files import Files
 from ebsim.engine.blast_radius import BlastRadius
 from ebsim.engine.check_report import AffectedSnapshot, merged_snapshots
 from ebsim.engine.home import prepare_home, region_path
+from ebsim.engine.kept_settings import bring_back, kept_rows
 from ebsim.engine.rebuild_trees import TreeRebuild
 from ebsim.engine.region import METADATA, make_seed, raise_generation
 from ebsim.engine.repair_catalog import readable_manifest
@@ -189,6 +190,9 @@ class _Rebuild:
             step = kept[first : first + _ROWS_PER_STEP]
             metadata.run(partial(_put_all, put_snapshot, step))
         metadata.run(partial(_put_all, put_volume, list(volumes.values())))
+        rows, complaints = kept_rows(self._files, self._path)
+        self._complaints += complaints
+        metadata.run(lambda txn: bring_back(txn, rows))
         generation = max((snapshot.generation for snapshot, _ in found), default=0)
         metadata.run(lambda txn: raise_generation(txn, generation))
         # Last: a region opens only with a seed.

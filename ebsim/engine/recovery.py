@@ -14,6 +14,7 @@ What a session may leave, and what becomes of it here:
     a manifest to be written or unlinked  written or unlinked
     holds of a reader                     dropped
     volumes' folders and records          settled (``volume_recovery.py``)
+    kept settings and rules               written again (``kept_settings.py``)
     the reclaim queue                     emptied
 
 Every step may be done twice, and by whoever comes first; the session's file goes last.
@@ -31,6 +32,7 @@ from ebsim.chunkstore.reclaim import session_of
 from ebsim.chunkstore.rows import PackRow, decode_pack
 from ebsim.engine.direct.put_rows import drop_puts
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder
+from ebsim.engine.kept_settings import settle_kept_rows
 from ebsim.engine.record_events import snapshot_interrupted
 from ebsim.engine.region import Region
 from ebsim.engine.volume_recovery import settle_volumes
@@ -123,6 +125,7 @@ def _clear(region: Region, session_ids: Sequence[str]) -> None:
             _settle(region, session_id, snapshot_id)
     region.backend.discard_unsealed()
     settle_volumes(region)
+    settle_kept_rows(region)
     # While they are claimed, these sessions look alive to everybody, and to us.
     region.reclaimer(ended=session_ids).run()
     _delete_useless_packs(region, session_ids)

@@ -6,15 +6,23 @@
 
 A crash before 2 leaves a whole volume whose folder recovery renames back, one after it a
 folder that recovery removes.
+
+Where a rule of the recycle bin matches, one transaction marks the row instead, and the
+volume's record is kept again: it stays whole, and nobody finds it any more.
 """
 
-from ebsim.catalog.records import find_volume
+from collections.abc import Callable
+from dataclasses import replace
+
+from ebsim.catalog.bin_stay import BinStay
+from ebsim.catalog.records import find_volume, put_volume
 from ebsim.catalog.records import remove_volume as remove_row
 from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.sessions import Session
+from ebsim.engine.bin_stays import stay_of_volume
 from ebsim.engine.holds import drop_holds
 from ebsim.engine.idle_volume import idle_volume
-from ebsim.engine.kept_records import VOLUMES
+from ebsim.engine.kept_records import VOLUMES, write_current_record
 from ebsim.engine.open_volume import local_volume
 from ebsim.engine.record_events import volume_deleted
 from ebsim.engine.recovery import claim_interrupted_upload, let_go_of_claimed, recover
@@ -29,7 +37,8 @@ from ebsim.volumes.volume_folder import VolumeFolder
 def remove_volume(region: Region, name: str) -> Volume:
     """Remove a local volume and its bytes; its snapshots stay.  Return what it was.
 
-    Works on a full disk.  Cost: proportional to what is freed.
+    What is returned says so if the recycle bin keeps it.  Works on a full disk.  Cost:
+    proportional to what is freed.
 
     Raises:
         VolumeNotFound: there is none.
@@ -38,8 +47,27 @@ def remove_volume(region: Region, name: str) -> Volume:
     """
     volume = local_volume(region, name)
     _refuse_attached(volume)
-    region.reserve.use_if_full(lambda: _remove(region, volume))
-    return volume
+
+    def stay(reader: Reader, current: Volume, now_ns: int) -> BinStay | None:
+        # On a full disk the work is begun a second time.
+        return current.bin_stay or stay_of_volume(reader, current, now_ns)
+
+    return region.reserve.use_if_full(lambda: _remove(region, volume, stay))
+
+
+def purge_volume_from_bin(region: Region, volume: Volume) -> None:
+    """Remove a volume for good if its time in the recycle bin is over.
+
+    Raises:
+        VolumeInUse: somebody restores it at this moment.
+    """
+
+    def stay(reader: Reader, current: Volume, now_ns: int) -> BinStay | None:
+        del reader
+        is_over = current.bin_stay is not None and current.bin_stay.is_over_at(now_ns)
+        return None if is_over else current.bin_stay
+
+    region.reserve.use_if_full(lambda: _remove(region, volume, stay))
 
 
 def _refuse_attached(volume: Volume) -> None:
@@ -51,7 +79,12 @@ def _refuse_attached(volume: Volume) -> None:
         )
 
 
-def _remove(region: Region, volume: Volume) -> None:
+def _remove(
+    region: Region,
+    volume: Volume,
+    stay_of: Callable[[Reader, Volume, int], BinStay | None],
+) -> Volume:
+    """Remove *volume*, unless *stay_of*, given it as it is and the time, has it stay."""
     recover(region)
     folder = VolumeFolder(region.files, region.path / VOLUMES / volume.volume_id)
     if region.files.status(folder.path) is None:
@@ -59,11 +92,31 @@ def _remove(region: Region, volume: Volume) -> None:
         with region.session() as session:
             _forget(region, session, volume)
             region.reclaimer().run()
-        return
+        return volume
+
+    def keep(txn: Transaction) -> Volume | None:
+        current = find_volume(txn, volume.volume_id)
+        if current is None or current.is_deleted:
+            return None
+        _refuse_attached(current)
+        stay = stay_of(txn, current, region.clock.now_ns())
+        if stay is None:
+            return None
+        kept = replace(current, bin_stay=stay)
+        put_volume(txn, kept)
+        if current.bin_stay is None:
+            volume_deleted(txn, region, current)
+        return kept
+
     # Refused before there is a session: it would be left as after a crash.
     with idle_volume(folder), region.session() as session:
+        kept = region.metadata.run(keep)
+        if kept is not None:
+            write_current_record(region, kept.volume_id)
+            return kept
         _remove_folder(region, session, volume, folder)
         region.reclaimer().run()
+    return volume
 
 
 def _remove_folder(region: Region, session: Session, volume: Volume, folder: VolumeFolder) -> None:
@@ -98,7 +151,8 @@ def _forget(region: Region, session: Session, volume: Volume) -> None:
             return None
         remove_row(txn, current)
         drop_holds(txn, volume.volume_id)
-        volume_deleted(txn, region, current)
+        if current.bin_stay is None:
+            volume_deleted(txn, region, current)
         # No snapshot will ever go on from what one that broke off had stored.
         return claim_interrupted_upload(txn, session.session_id, volume.volume_id)
 

@@ -13,6 +13,7 @@ from ebsim.catalog.snapshot import Snapshot
 from ebsim.catalog.volume import Volume
 from ebsim.engine.check_catalog import CatalogFault, Mend, check_catalog
 from ebsim.engine.holds import drop_all_holds, root_holder, take_hold
+from ebsim.engine.kept_settings import kept_path, settle_kept_rows
 from ebsim.engine.recovery import write_current_manifest
 from ebsim.engine.region import Region
 from ebsim.errors import ChunkMissing, IntegrityError, UnsupportedFormat
@@ -26,7 +27,11 @@ def repair_catalog(region: Region) -> list[str]:
     Snapshots come back from their manifests first; only what is still wrong then is
     looked at, since an index row or a hold may have been theirs.
     """
-    done = []
+    done = [
+        f"{kept_path(region.path, table, key).relative_to(region.path)}: it was written again "
+        "from the metadata"
+        for table, key in settle_kept_rows(region)
+    ]
     for stage in ((Mend.RESTORE_ROWS,), tuple(Mend)):
         _, faults, _ = check_catalog(region)
         for fault in faults:

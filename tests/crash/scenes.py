@@ -5,18 +5,24 @@ import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
+from ebsim.catalog.retention_rule import ResourceType
+from ebsim.clock import ManualClock
 from ebsim.engine.compact_store import compact_store
 from ebsim.engine.copy_snapshot import CopyOptions, copy_snapshot
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.list_snapshots import list_snapshots
 from ebsim.engine.recovery import recover
+from ebsim.engine.recycle_bin import restore_snapshot_from_bin, sweep_recycle_bin
 from ebsim.engine.region import Region
 from ebsim.engine.restore_snapshot import restore_snapshot
+from ebsim.engine.retention_rules import RuleRequest, create_rule
 from ebsim.engine.tags import tag_snapshot
+from ebsim.metadata.transactions import Table
 from ebsim.progress import Progress
 from tests.crash.recorded_store import open_small_store
 from tests.engine.stores import BLOCK, SMALL, block_bytes, change_disk, take, write_disk
@@ -123,6 +129,32 @@ def tag(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
     tag_snapshot(region, next(iter(contents)), {"colour": "green"})
 
 
+def into_the_bin(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    """Make a rule that keeps everything, and delete the middle one of three."""
+    create_rule(region, RuleRequest(ResourceType.SNAPSHOT, 1))
+    delete_middle(region, disk, contents)
+
+
+def in_the_bin(home: Path, disk: Path, contents: dict[str, bytes], *, days_ago: int = 0) -> None:
+    three(home, disk, contents)
+    clock = ManualClock()
+    clock.advance(-days_ago * 86_400)
+    region = open_small_store(home, Random("bin"), clock=clock)
+    into_the_bin(region, disk, contents)
+    region.close()
+
+
+def out_of_the_bin(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk
+    restore_snapshot_from_bin(region, list(contents)[1])
+
+
+def empty_the_bin(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk, contents
+    sweep_recycle_bin(region)
+    assert not region.metadata.read(lambda reader: reader.scan(Table.RECYCLE_BIN, limit=1))
+
+
 def read(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
     del disk
     target = region.home.parent / "read.img"
@@ -202,6 +234,9 @@ SCENES = {
     "copy a later snapshot": Scene(copied_before, copy_disk),
     "go on from a killed copy": Scene(killed_copy, copy_disk),
     "tag": Scene(one, tag),
+    "delete into the recycle bin": Scene(three, into_the_bin),
+    "take out of the recycle bin": Scene(in_the_bin, out_of_the_bin),
+    "empty the recycle bin": Scene(partial(in_the_bin, days_ago=2), empty_the_bin),
     "restore": Scene(one, read),
 }
 

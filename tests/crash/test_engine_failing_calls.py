@@ -27,7 +27,7 @@ from tests.crash.faulty_calls import Fault, FaultyCalls
 from tests.crash.recorded_store import catalog_of, open_small_store, quick_directory
 from tests.crash.scenes import SCENES, Scene, prepare
 from tests.engine.store_audit import complaints_about
-from tests.engine.stores import restored
+from tests.engine.stores import restored_even_from_bin
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ class Stage:
             assert set(contents) - set(self.contents) <= set(catalog), "acknowledged, and lost"
             for snapshot_id in catalog:
                 expected = contents.get(snapshot_id) or self.disk.read_bytes()
-                assert restored(region, snapshot_id, self.folder) == expected
+                assert restored_even_from_bin(region, snapshot_id, self.folder) == expected
         finally:
             region.close()
 

@@ -13,14 +13,17 @@ from random import Random
 import pytest
 
 from ebsim.catalog.records import scan_volumes
+from ebsim.catalog.retention_rule import ResourceType
 from ebsim.catalog.volume import Volume
 from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.list_volumes import list_volumes
 from ebsim.engine.open_volume import open_volume
 from ebsim.engine.recovery import recover
+from ebsim.engine.recycle_bin import restore_volume_from_bin, volumes_in_bin
 from ebsim.engine.region import Region
 from ebsim.engine.remove_volume import remove_volume
+from ebsim.engine.retention_rules import RuleRequest, create_rule
 from tests.conftest import PROFILE
 from tests.crash.recorded_store import open_small_store, quick_directory, recorded_store
 from tests.crash.scenes import Scene as StoreScene
@@ -52,6 +55,11 @@ def remove(region: Region, disk: Path, contents: Contents) -> None:
     remove_volume(region, local(region)[0].volume_id)
 
 
+def into_the_bin(region: Region, disk: Path, contents: Contents) -> None:
+    create_rule(region, RuleRequest(ResourceType.VOLUME, 1))
+    remove(region, disk, contents)
+
+
 def made(home: Path, disk: Path, contents: Contents) -> None:
     """A volume of a snapshot, which is there still."""
     one(home, disk, contents)
@@ -73,6 +81,7 @@ SCENES = {
     "create an empty one": StoreScene(None, empty),
     "remove": StoreScene(made, remove),
     "remove the last that needs the blocks": StoreScene(alone, remove),
+    "remove into the recycle bin": StoreScene(alone, into_the_bin),
 }
 
 
@@ -104,6 +113,8 @@ def examine(state: CrashState, expected: list[Volume], data: bytes, home: Path) 
         recover(region)
         assert region.metadata.read(scan_volumes) == expected, state
         assert complaints_about(region) == [], state
+        for volume in volumes_in_bin(region).volumes:
+            restore_volume_from_bin(region, volume.volume_id)
         for volume in local(region):
             if volume.origin is not None:
                 with open_volume(region, volume.volume_id, "test", hydrates=False) as opened:

@@ -31,6 +31,7 @@ from ebsim.chunkstore.rows import (
     decode_pack,
 )
 from ebsim.engine.kept_records import kept_volume
+from ebsim.engine.kept_settings import KEPT_TABLES, kept_rows
 from ebsim.engine.region import Region
 from ebsim.errors import EbsimError
 from ebsim.ids import Digest
@@ -74,6 +75,7 @@ class StoreAudit:
             *self._about_direct_snapshots(),
             *self._about_volumes(),
             *self._about_events(),
+            *self._about_kept_rows(),
             *self._about_leftovers(),
         ]
 
@@ -218,6 +220,13 @@ class StoreAudit:
             yield f"events are numbered {numbers}, the last one being {newest}"
         if len(ids) != len(numbers):
             yield f"{len(numbers)} events have {len(ids)} ids"
+
+    def _about_kept_rows(self) -> Iterator[str]:
+        rows = {(table, key, row) for table in KEPT_TABLES for key, row in self._rows[table]}
+        kept, complaints = kept_rows(self._region.files, self._region.path)
+        yield from complaints
+        for table, key, _ in sorted(rows ^ set(kept)):
+            yield f"row {key!r} of {table} is not in its file, or only there"
 
     def _about_manifest(self, snapshot: Snapshot) -> Iterator[str]:
         volume = self._region.metadata.read(lambda reader: find_volume(reader, snapshot.volume_id))

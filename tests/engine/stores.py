@@ -1,16 +1,19 @@
 """Small stores and small disks, and what the tests of the engine ask about them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from ebsim.clock import Clock
+from ebsim.catalog.records import find_snapshot
+from ebsim.clock import Clock, ManualClock
 from ebsim.durable_files import Files
 from ebsim.engine.create_snapshot import create_snapshot
+from ebsim.engine.recycle_bin import restore_snapshot_from_bin
 from ebsim.engine.region import Region, open_region
 from ebsim.engine.restore_snapshot import restore_snapshot
 from ebsim.engine.snapshot_options import SnapshotOptions
-from ebsim.ids import AccountId
+from ebsim.ids import AccountId, SnapshotId
 
 ACCOUNT = AccountId("123456789012")
 OTHER_ACCOUNT = AccountId("999999999999")
@@ -68,3 +71,15 @@ def restored(region: Region, snapshot_id: str, folder: Path) -> bytes:
     data = target.read_bytes()
     target.unlink()
     return data
+
+
+def restored_even_from_bin(region: Region, snapshot_id: str, folder: Path) -> bytes:
+    """The disk that a snapshot holds, taken out of the recycle bin first if it is there.
+
+    Where its time there is over, it is put back to when it was not.
+    """
+    found = region.metadata.read(lambda reader: find_snapshot(reader, SnapshotId(snapshot_id)))
+    if found is not None and found.bin_stay is not None:
+        earlier = replace(region, clock=ManualClock(found.bin_stay.enter_time_ns))
+        restore_snapshot_from_bin(earlier, snapshot_id)
+    return restored(region, snapshot_id, folder)

@@ -61,8 +61,10 @@ NAMED_BY_CLI = frozenset(
         "ebsim.catalog.audience",
         "ebsim.catalog.event",
         "ebsim.catalog.event_pattern",
+        "ebsim.catalog.retention_rule",
         "ebsim.catalog.snapshot",
         "ebsim.catalog.snapshot_filter",
+        "ebsim.catalog.snapshot_lock",
         "ebsim.catalog.volume",
         "ebsim.sources.standard_input",
     }
