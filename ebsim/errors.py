@@ -4,7 +4,7 @@
         NotFound                a named snapshot, volume, region ... does not exist
             SnapshotNotFound, VolumeNotFound, InstanceNotFound, RuleNotFound
         Conflict                the resource is in a state that forbids the request
-            VolumeInUse, SnapshotLocked, RuleLocked, NotPermitted
+            VolumeInUse, SnapshotLocked, RuleLocked, NotPermitted, ModificationRateExceeded
             QuotaExceeded           there are as many of a kind as there may be
         InvalidRequest          the caller's arguments make no sense, or none together
             UnsupportedParameter    understood, and refused by name
@@ -24,6 +24,8 @@ A message is one line: what, where (ids, byte offset), what was expected and wha
 found, what was left unchanged, what to do next.  The facts are attributes as well.
 AWS error codes are added in ``api/``, exit codes in ``cli/``; nothing here knows either.
 """
+
+from datetime import UTC, datetime
 
 
 class EbsimError(Exception):
@@ -96,6 +98,19 @@ class NotPermitted(Conflict):
 
 class VolumeInUse(Conflict):
     """A process has the volume open, or it is attached to an instance."""
+
+
+class ModificationRateExceeded(Conflict):
+    """A volume was modified as often as it may be within a day."""
+
+    def __init__(self, volume_id: str, again_at_ns: int) -> None:
+        self.volume_id = volume_id
+        self.again_at_ns = again_at_ns
+        at = datetime.fromtimestamp(again_at_ns // 10**9, UTC).isoformat()
+        super().__init__(
+            f"{volume_id} was modified as often as it may be within 24 hours. Nothing was "
+            f"changed. It may be again at {at}."
+        )
 
 
 class ReadOnly(Conflict):

@@ -45,4 +45,4 @@ class Call:
     def region_named(self, name: str) -> Region:
         """Another region, as the same account."""
         found = self.regions.region(name, create=not self.is_reading)
-        return replace(found, account_id=self.account_id)
+        return replace(found, account_id=self.account_id, request_id=self.request_id)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ebsim import errors
 from ebsim.api.faults import ApiError, Malformed, RequestInvalid, UnknownMember, Violation
 from ebsim.api.service_models import Service, Wire
+from ebsim.catalog.client_tokens import ClientTokenReused
 
 Translation = Callable[[errors.EbsimError], ApiError]
 
@@ -35,6 +36,15 @@ def _missing_instance(error: errors.EbsimError) -> ApiError:
     return ApiError("InvalidInstanceID.NotFound", f"The instance ID '{error.name}' does not exist")
 
 
+def _token_reused(error: errors.EbsimError) -> ApiError:
+    del error
+    return ApiError(
+        "IdempotentParameterMismatch",
+        "Arguments on this idempotent request are inconsistent with arguments used in previous "
+        "request(s).",
+    )
+
+
 def _rest(code: str, status: int, reason: str = "") -> Translation:
     fields = {"Reason": reason} if reason else {}
     return lambda error: ApiError(code, str(error), status=status, fields=fields)
@@ -56,6 +66,11 @@ _EC2_CODES: Mapping[type[errors.EbsimError], Translation] = {
     errors.InstanceNotFound: _missing_instance,
     errors.NotFound: _ec2("InvalidParameterValue"),
     errors.VolumeInUse: _ec2("VolumeInUse"),
+    ClientTokenReused: _token_reused,
+    errors.ModificationRateExceeded: _ec2("VolumeModificationRateExceeded"),
+    errors.SnapshotLocked: _ec2("SnapshotLocked"),
+    errors.NotPermitted: _ec2("UnauthorizedOperation", 403),
+    errors.InvalidGrantee: _ec2("InvalidAMIAttributeItemValue"),
     errors.Conflict: _ec2("IncorrectState"),
     errors.UnsupportedParameter: _ec2("UnsupportedParameter"),
     errors.InvalidRequest: _ec2("InvalidParameterValue"),

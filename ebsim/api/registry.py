@@ -3,7 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 from ebsim.api.action import Action
-from ebsim.api.ec2 import places, snapshots, tags
+from ebsim.api.ec2 import (
+    attachments,
+    instances,
+    places,
+    snapshots,
+    tags,
+    volume_changes,
+    volume_health,
+    volumes,
+)
 from ebsim.api.sts import caller
 
 GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
@@ -11,6 +20,11 @@ GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
         places.ACTIONS,
         snapshots.ACTIONS,
         tags.ACTIONS,
+        volumes.ACTIONS,
+        volume_changes.ACTIONS,
+        volume_health.ACTIONS,
+        attachments.ACTIONS,
+        instances.ACTIONS,
     ),
     "sts": (caller.ACTIONS,),
 }

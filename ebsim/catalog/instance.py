@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ebsim.errors import MetadataCorrupt
@@ -11,16 +11,42 @@ from ebsim.ids import AccountId, InstanceId
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance; which volumes it has, their attachments say."""
+    """An instance; which volumes it has, their attachments say.
+
+    Attributes:
+        name: By which the command line finds it; the id of one that EC2's API has run.
+        zone: Its availability zone; ``""`` is the region's first.
+        image_id, instance_type: What it was said to be run as.
+        terminate_time_ns: When it was terminated; it is shown for a while after that.
+    """
 
     instance_id: InstanceId
     owner_id: AccountId
     name: str
     create_time_ns: int
+    zone: str = ""
+    image_id: str = ""
+    instance_type: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    terminate_time_ns: int | None = None
+
+
+_ADDED_LATER: dict[str, Any] = {
+    "zone": "",
+    "image_id": "",
+    "instance_type": "",
+    "tags": {},
+    "terminate_time_ns": None,
+}
+"""Fields that the first version did not have, and what they are where it left them out."""
 
 
 def instance_to_json(instance: Instance) -> dict[str, Any]:
-    return asdict(instance)
+    values = asdict(instance)
+    for name, nothing in _ADDED_LATER.items():
+        if values[name] == nothing:
+            del values[name]
+    return values
 
 
 def instance_from_json(values: Mapping[str, Any]) -> Instance:

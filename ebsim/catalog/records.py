@@ -239,12 +239,18 @@ def remove_instance(txn: Transaction, instance_id: InstanceId) -> None:
     txn.delete_many(Table.INSTANCES, [instance_id.encode()])
 
 
-def scan_instances(reader: Reader, account_id: AccountId | None = None) -> list[Instance]:
-    """The instances of an account, or of all, by id."""
+def scan_instances(
+    reader: Reader, account_id: AccountId | None = None, *, terminated: bool = False
+) -> list[Instance]:
+    """The instances of an account, or of all, by id; *terminated* ones only if asked for."""
     instances = (
         decode_instance(row) for _, row in _scan(reader, Table.INSTANCES, b"", _AFTER_ALL)
     )
-    return [one for one in instances if account_id in (None, one.owner_id)]
+    return [
+        one
+        for one in instances
+        if account_id in (None, one.owner_id) and (terminated or one.terminate_time_ns is None)
+    ]
 
 
 def get_instance(reader: Reader, account_id: AccountId, name: str) -> Instance:

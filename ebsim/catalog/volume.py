@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ebsim.catalog.bin_stay import BinStay
+from ebsim.catalog.volume_settings import VolumeSettings, settings_from_json
 from ebsim.errors import MetadataCorrupt
 from ebsim.ids import AccountId, SnapshotId, VolumeId
 
@@ -47,6 +48,7 @@ class Volume:
         bin_stay: A local volume that was deleted, and is kept whole in the recycle bin.
         lineage: Of the snapshot that it was made from, which its own snapshots carry on;
             ``""`` for one that was made from none.
+        settings: Its type, speed and zone, as EBS has them.
     """
 
     volume_id: VolumeId
@@ -64,11 +66,15 @@ class Volume:
     attachment: Attachment | None = None
     is_deleted: bool = False
     bin_stay: BinStay | None = None
-
     lineage: str = ""
+    settings: VolumeSettings = field(default_factory=VolumeSettings)
 
 
-_ADDED_LATER: dict[str, Any] = {"bin_stay": None, "lineage": ""}
+_ADDED_LATER: dict[str, Any] = {
+    "bin_stay": None,
+    "lineage": "",
+    "settings": asdict(VolumeSettings()),
+}
 """Fields that the first version did not have, and what they are where it left them out."""
 
 UNKNOWN_VOLUME = Volume(
@@ -111,8 +117,10 @@ def volume_from_json(values: Mapping[str, Any]) -> Volume:
             known["attachment"] = Attachment(**known["attachment"])
         if "bin_stay" in known:
             known["bin_stay"] = BinStay(**known["bin_stay"])
+        if "settings" in known:
+            known["settings"] = settings_from_json(known["settings"])
         return Volume(**known)
-    except TypeError as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise MetadataCorrupt(where="a volume record", found=repr(error)) from error
 
 

@@ -5,10 +5,13 @@ What the first still needs of the store, the second needs too: it holds the same
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from ebsim.catalog.client_tokens import TokenUse
 from ebsim.catalog.volume import Volume
+from ebsim.catalog.volume_settings import VolumeSettings
 from ebsim.engine.add_volume import add_volume
+from ebsim.engine.made_once import made_once, note_made
 from ebsim.engine.open_volume import OpenedVolume, local_volume, open_volume
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
@@ -16,7 +19,6 @@ from ebsim.engine.tags import check_tags
 from ebsim.engine.volume_status import COPY
 from ebsim.errors import VolumeInUse
 from ebsim.ids import VolumeId, new_volume_id
-from ebsim.metadata.transactions import Transaction
 from ebsim.progress import Progress, Unwatched
 from ebsim.volumes.volume_copy import copy_volume_folder
 from ebsim.volumes.volume_folder import NEVER_COMPARED, VolumeFolder
@@ -27,9 +29,14 @@ def copy_volume(
     name: str,
     *,
     tags: Mapping[str, str],
+    settings: VolumeSettings | None = None,
+    token_use: TokenUse | None = None,
     progress: Progress | None = None,
 ) -> Volume:
     """Make a volume of the same bytes as the volume *name*, which nobody may have open.
+
+    It has the settings of that one unless *settings* are given.  With the same client token
+    it is made once.
 
     Cost: next to nothing where the file system shares blocks between files; otherwise the
     bytes that are here are copied.
@@ -39,32 +46,67 @@ def copy_volume(
         VolumeInUse: a process has it open.
         InvalidRequest: it is a source, or a tag is none.
         StorageFull: no room for the copy; none was made.
+        ClientTokenReused: the client token came with another request before.
     """
     check_tags(tags)
     source = local_volume(region, name)
     recover(region)
-    with _opened(region, source.volume_id) as opened:
-        opened.device.flush()
+    copying = _Copying(region, source, dict(tags), settings, token_use, progress or Unwatched())
+    return made_once(region, token_use, copying.run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Copying:
+    """One copy being made."""
+
+    region: Region
+    source: Volume
+    tags: dict[str, str]
+    settings: VolumeSettings | None
+    token_use: TokenUse | None
+    progress: Progress
+
+    def run(self) -> Volume:
+        region, source = self.region, self.source
+        with _opened(region, source.volume_id) as opened:
+            opened.device.flush()
+            state = opened.device.state
+            # Bits of a snapshot that is being taken are not in the dirty ones any more.
+            since = {source.snapshot_id, NEVER_COMPARED}
+            keeps_dirty = state.dirty_since in since and not opened.folder.cuts()
+            made = self._planned(opened)
+
+            def fill(folder: VolumeFolder) -> None:
+                copy_volume_folder(
+                    opened.folder, folder, state, self.progress, keeps_dirty=keeps_dirty
+                )
+
+            # The source is open here: nobody can have removed it, nor let go of its block map.
+            add_volume(
+                region,
+                made,
+                fill,
+                lambda txn: note_made(txn, region, self.token_use, made.volume_id),
+            )
+        return made
+
+    def _planned(self, opened: OpenedVolume) -> Volume:
         state = opened.device.state
-        # Bits of a snapshot that is being taken are not in the dirty ones any more.
-        since = {source.snapshot_id, NEVER_COMPARED}
-        keeps_dirty = state.dirty_since in since and not opened.folder.cuts()
-        made = replace(
+        return replace(
             opened.volume,
-            volume_id=new_volume_id(region.random),
+            volume_id=new_volume_id(self.region.random),
             size_bytes=state.size_bytes,
-            create_time_ns=region.clock.now_ns(),
+            create_time_ns=self.region.clock.now_ns(),
             origin=state.origin.hex() if state.origin is not None else None,
-            tags=dict(tags),
+            tags=self.tags,
             attachment=None,
+            settings=replace(
+                self.settings or opened.volume.settings,
+                source_volume_id=self.source.volume_id,
+                delete_on_termination=False,
+                modifications=(),
+            ),
         )
-
-        def fill(folder: VolumeFolder) -> None:
-            watched = progress or Unwatched()
-            copy_volume_folder(opened.folder, folder, state, watched, keeps_dirty=keeps_dirty)
-
-        add_volume(region, made, fill, _nothing_forbids)
-    return made
 
 
 @contextmanager
@@ -79,8 +121,3 @@ def _opened(region: Region, volume_id: VolumeId) -> Iterator[OpenedVolume]:
                 "that."
             ) from error
         yield opened
-
-
-def _nothing_forbids(txn: Transaction) -> None:
-    """The source is open here: nobody can have removed it, nor let go of its block map."""
-    del txn

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ebsim.catalog.audience import may_use
+from ebsim.catalog.client_tokens import TokenUse
 from ebsim.catalog.records import (
     find_snapshot,
     find_volume,
@@ -14,10 +15,12 @@ from ebsim.catalog.records import (
 )
 from ebsim.catalog.snapshot import Snapshot, SnapshotState, lineage_of
 from ebsim.catalog.volume import Volume
+from ebsim.catalog.volume_settings import VolumeSettings
 from ebsim.durable_files import write_atomically
 from ebsim.engine.add_volume import add_volume
 from ebsim.engine.holds import drop_holds
 from ebsim.engine.kept_records import VOLUMES, write_current_record
+from ebsim.engine.made_once import made_once, note_made
 from ebsim.engine.record_events import volume_initialized
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
@@ -41,6 +44,9 @@ class VolumeOptions:
         block_size: Of an empty volume; one made from a snapshot has the snapshot's.
         first: Ranges of bytes (start, stop) to load before the others.
         like: A volume of the same snapshot whose order of first reading is followed then.
+        settings: Type, speed and zone.
+        token_use: The client token that the request comes with: twice the same gives the
+            volume of the first time.
     """
 
     snapshot: str | None = None
@@ -49,6 +55,8 @@ class VolumeOptions:
     tags: Mapping[str, str] = field(default_factory=dict)
     first: Sequence[tuple[int, int]] = ()
     like: str | None = None
+    settings: VolumeSettings = field(default_factory=VolumeSettings)
+    token_use: TokenUse | None = None
 
 
 def create_volume(region: Region, options: VolumeOptions) -> Volume:
@@ -60,9 +68,14 @@ def create_volume(region: Region, options: VolumeOptions) -> Volume:
         SnapshotNotFound, VolumeNotFound: there is no such snapshot, or volume to be like.
         Conflict: the snapshot is not completed.
         InvalidRequest: an option makes no sense, or the size is less than the snapshot's.
+        ClientTokenReused: the client token came with another request before.
     """
     check_tags(options.tags)
     recover(region)
+    return made_once(region, options.token_use, lambda: _create(region, options))
+
+
+def _create(region: Region, options: VolumeOptions) -> Volume:
     snapshot = _source(region, options)
     volume = _planned(region, options, snapshot)
     ranges = _first_ranges(options, volume)
@@ -79,6 +92,7 @@ def create_volume(region: Region, options: VolumeOptions) -> Volume:
             write_atomically(region.files, folder.hydrate_order, order)
 
     def check(txn: Transaction) -> None:
+        note_made(txn, region, options.token_use, volume.volume_id)
         if snapshot is None:
             return
         current = find_snapshot(txn, snapshot.snapshot_id)
@@ -143,6 +157,7 @@ def _planned(region: Region, options: VolumeOptions, snapshot: Snapshot | None) 
         origin_referenced_bytes=snapshot.referenced_bytes if snapshot else 0,
         tags=dict(options.tags),
         lineage=lineage_of(snapshot) if snapshot else "",
+        settings=options.settings,
     )
 
 

@@ -170,7 +170,9 @@ def detach_from_instance(region: Region, volume_name: str) -> Volume:
     recover(region)
 
     def detached(reader: Reader) -> Volume:
-        return replace(get_volume(reader, region.account_id, volume_name), attachment=None)
+        volume = get_volume(reader, region.account_id, volume_name)
+        settings = replace(volume.settings, delete_on_termination=False)
+        return replace(volume, attachment=None, settings=settings)
 
     return _change(region, detached)
 

@@ -80,6 +80,20 @@ def show_snapshot(region: Region, name: str) -> Snapshot:
     )
 
 
+def shown_snapshots(region: Region, names: Sequence[str], audience: Audience) -> list[Snapshot]:
+    """The snapshots of those whole ids that *audience* shows, in the order asked for.
+
+    Raises:
+        SnapshotNotFound: one that the account may not see.
+    """
+
+    def look(reader: Reader) -> list[Snapshot]:
+        found = [get_usable_snapshot(reader, region.account_id, name) for name in names]
+        return [one for one in found if audience.shows(reader, one)]
+
+    return region.metadata.read(look)
+
+
 def measure_snapshot(region: Region, snapshot: Snapshot) -> SnapshotUse:
     """What *snapshot* holds by itself and shares; cost in proportion to what is its own."""
     root = snapshot.root

@@ -35,6 +35,19 @@ def resize_volume(region: Region, name: str, size_gib: int) -> Volume:
         InvalidRequest: it is a source, or the size is none that a volume can have.
         Conflict: a snapshot of it is being taken.
     """
+    volume, size_bytes = check_growth(region, name, size_gib)
+    recover(region)
+    with region.session():
+        grow(region, volume.volume_id, size_bytes)
+        return _note(region, volume.volume_id, size_bytes)
+
+
+def check_growth(region: Region, name: str, size_gib: int) -> tuple[Volume, int]:
+    """The volume *name*, and the size in bytes that it is to have; nothing is changed.
+
+    Raises:
+        VolumeNotFound, UnsupportedParameter, InvalidRequest: as :func:`resize_volume`.
+    """
     volume = local_volume(region, name)
     size_bytes = size_gib * GIB
     if not GIB <= size_bytes <= SIZE_BYTES_MAX:
@@ -42,18 +55,24 @@ def resize_volume(region: Region, name: str, size_gib: int) -> Volume:
             f"a volume of {size_gib} GiB cannot be made: from 1 to {SIZE_BYTES_MAX // GIB} GiB "
             f"can. {volume.volume_id} is unchanged."
         )
-    recover(region)
     _refuse_shrinking(
         volume.volume_id, volume_folder(region, volume.volume_id).load().size_bytes, size_bytes
     )
-    with region.session():
-        try:
-            with ControlClient(volume_folder(region, volume.volume_id)) as client:
-                client.grow(size_bytes)
-        except NotServed:
-            with open_volume(region, volume.volume_id, RESIZE, hydrates=False) as opened:
-                opened.device.grow(size_bytes)
-        return _note(region, volume.volume_id, size_bytes)
+    return volume, size_bytes
+
+
+def grow(region: Region, volume_id: VolumeId, size_bytes: int) -> None:
+    """Make the volume's own state larger, in a session of the caller's, who notes it then.
+
+    Raises:
+        Conflict: a snapshot of it is being taken.
+    """
+    try:
+        with ControlClient(volume_folder(region, volume_id)) as client:
+            client.grow(size_bytes)
+    except NotServed:
+        with open_volume(region, volume_id, RESIZE, hydrates=False) as opened:
+            opened.device.grow(size_bytes)
 
 
 def _refuse_shrinking(volume_id: VolumeId, size_bytes: int, wanted_bytes: int) -> None:

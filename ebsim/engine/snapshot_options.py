@@ -18,6 +18,7 @@ class SnapshotOptions:
     """How a snapshot is taken.
 
     Attributes:
+        copies_volume_tags: Take over the volume's tags; those of *tags* are stronger.
         block_size: Bytes, for a volume's first snapshot; ``None`` is 512 KiB, or the
             volume's.
         level: Of zstd, -7 to 19.
@@ -29,6 +30,7 @@ class SnapshotOptions:
 
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    copies_volume_tags: bool = False
     block_size: int | None = None
     level: int = LEVEL_DEFAULT
     rehash: bool = False

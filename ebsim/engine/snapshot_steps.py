@@ -40,6 +40,7 @@ from ebsim.engine.recovery import (
 from ebsim.engine.region import Region, next_generation
 from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.source_volume import update_volume_size
+from ebsim.engine.tags import check_tags
 from ebsim.engine.upload import Upload, Uploaded
 from ebsim.errors import Conflict, StorageUnavailable
 from ebsim.ids import Digest, SnapshotId, new_snapshot_id
@@ -107,6 +108,10 @@ def register(
     """Step 1: the snapshot is pending, its base held."""
     volume, base, place = subject
     now_ns = region.clock.now_ns()
+    tags = dict(options.tags)
+    if options.copies_volume_tags:
+        tags = {**volume.tags, **tags}
+        check_tags(tags)
     snapshot = Snapshot(
         snapshot_id=new_snapshot_id(region.random),
         volume_id=volume.volume_id,
@@ -118,7 +123,7 @@ def register(
         generation=next_generation(txn, now_ns),
         parent_id=base.snapshot_id if base else None,
         description=options.description,
-        tags=dict(options.tags),
+        tags=tags,
         lineage=volume.lineage,
     )
     put_snapshot(txn, snapshot)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ebsim.catalog.volume import Volume
 from ebsim.durable_files import Files
-from ebsim.engine.open_volume import INITIALIZE, SNAPSHOT, volume_folder
+from ebsim.engine.open_volume import INITIALIZE, SNAPSHOT, serving_facts, volume_folder
 from ebsim.engine.region import Region
 from ebsim.volumes.block_bitmap import BlockBitmap, bitmap_bytes
 from ebsim.volumes.control import Answer, ControlClient, NotServed
@@ -70,6 +70,20 @@ class VolumeStatus:
     def present_percent(self) -> int:
         """100 only when all is here."""
         return self.present_bytes * 100 // self.volume.size_bytes
+
+
+def is_in_use(region: Region, volume: Volume) -> bool:
+    """Whether a volume is attached, or a process has it open for more than the moment.
+
+    Cost: a look at one small file.
+    """
+    if volume.attachment is not None:
+        return True
+    if not volume.is_local:
+        return False
+    folder = volume_folder(region, volume.volume_id)
+    purpose = serving_facts(folder).get("purpose")
+    return purpose is not None and purpose not in _PASSING and folder.is_open()
 
 
 def volume_status(region: Region, volume: Volume) -> VolumeStatus:

@@ -1,14 +1,14 @@
-"""Changing the tags of a volume: the row first, its kept record after it."""
+"""Changing the tags of a volume."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from ebsim.catalog.records import get_volume, put_volume
+from ebsim.catalog.records import get_volume
 from ebsim.catalog.volume import Volume
-from ebsim.engine.kept_records import write_current_record
+from ebsim.engine.change_volume import change_volume
 from ebsim.engine.region import Region
 from ebsim.engine.tags import check_tags
-from ebsim.metadata.transactions import Reader, Transaction
+from ebsim.metadata.transactions import Reader
 
 
 def tag_volume(region: Region, name: str, tags: Mapping[str, str]) -> Volume:
@@ -37,14 +37,4 @@ def _change_tags(
         check_tags(tags)
         return replace(old, tags=tags)
 
-    def put(txn: Transaction) -> Volume:
-        new = changed(txn)
-        put_volume(txn, new)
-        return new
-
-    # What makes no sense is refused before anything is written, a session's file included.
-    region.metadata.read(changed)
-    with region.session():
-        volume = region.metadata.run(put)
-        write_current_record(region, volume.volume_id)
-    return volume
+    return change_volume(region, changed)

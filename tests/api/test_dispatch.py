@@ -6,7 +6,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from ebsim.api.dispatch import Desk, answer
 from ebsim.api.http_messages import Request
@@ -16,12 +15,7 @@ from ebsim.api.service_models import Kind, Shape, service
 from ebsim.engine.create_snapshot import create_snapshot
 from tests.api.clients import code_of, message_of, status_of
 from tests.api.conftest import ACCOUNT, OTHER_ACCOUNT, ClientMaker
-
-
-def refused(call: Any, **params: object) -> ClientError:
-    with pytest.raises(ClientError) as found:
-        call(**params)
-    return found.value
+from tests.api.refusals import refused
 
 
 def test_an_action_that_is_not_served_is_no_action(ec2: Any) -> None:

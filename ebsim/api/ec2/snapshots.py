@@ -3,6 +3,7 @@
 from ebsim.api.action import action
 from ebsim.api.call import Call
 from ebsim.api.ec2 import ids
+from ebsim.api.ec2.instances import live_instance
 from ebsim.api.ec2.shapes import (
     filters_in,
     page_size,
@@ -12,15 +13,19 @@ from ebsim.api.ec2.shapes import (
 )
 from ebsim.api.faults import ApiError
 from ebsim.api.params import Answer, Params
+from ebsim.catalog.audience import Audience
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.snapshot_filter import check_filters, fits, progress_of
 from ebsim.clock import to_datetime
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.delete_snapshot import delete_snapshots
-from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
+from ebsim.engine.instances import volumes_of_instance
+from ebsim.engine.list_snapshots import list_snapshots, shown_snapshots
 from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.snapshot_volumes import create_snapshot_set
 from ebsim.engine.source_volume import is_local_volume
+
+SET_SIZE_MAX = 40
 
 
 def snapshot_row(snapshot: Snapshot) -> Answer:
@@ -65,6 +70,37 @@ def create(call: Call, params: Params) -> Answer:
         snapshot = create_snapshot_set(region, [volume_id], options).snapshots[0]
     else:
         snapshot = create_snapshot(region, volume_id, options)
+    return _info(snapshot)
+
+
+def create_several(call: Call, params: Params) -> Answer:
+    """Snapshot the volumes of an instance at one instant."""
+    asked: Params = params["InstanceSpecification"]
+    instance_id = ids.instance_id(asked["InstanceId"])
+    excluded = [ids.volume_id(name) for name in asked.get("ExcludeDataVolumeIds", ())]
+    description, tags = described(params), specified_tags(params, "snapshot")
+    region = call.region
+    live_instance(region, instance_id)
+    volumes = volumes_of_instance(
+        region,
+        instance_id,
+        exclude_boot=bool(asked.get("ExcludeBootVolume")),
+        exclude_data=excluded,
+    )
+    if len(volumes) > SET_SIZE_MAX:
+        raise ApiError(
+            "InvalidParameterValue",
+            f"{len(volumes)} volumes are more than {SET_SIZE_MAX}, which one call may snapshot.",
+        )
+    options = SnapshotOptions(
+        description=description, tags=tags, copies_volume_tags="CopyTagsFromSource" in params
+    )
+    made = create_snapshot_set(region, [one.volume_id for one in volumes], options).snapshots
+    return {"Snapshots": [_info(one) for one in made]}
+
+
+def _info(snapshot: Snapshot) -> Answer:
+    """*snapshot*, just begun, as CreateSnapshots gives it."""
     return {**_always(snapshot), "State": "pending", "Progress": ""}
 
 
@@ -90,16 +126,19 @@ def describe(call: Call, params: Params) -> Answer:
     filters = filters_in(params)
     check_filters(filters)
     region = call.region
+    audience = Audience.of(
+        call.account_id,
+        owners=params.get("OwnerIds", ()),
+        restorable_by=params.get("RestorableByUserIds", ()),
+    )
     if params.get("SnapshotIds"):
         named = dict.fromkeys(ids.snapshot_id(text) for text in params["SnapshotIds"])
-        found = [show_snapshot(region, name) for name in named]
-        rows = [snapshot_row(one) for one in found if fits(one, filters)]
-        return {"Snapshots": rows if _asks_for_own(call, params) else []}
-    if not _asks_for_own(call, params):
-        return {"Snapshots": []}
+        found = shown_snapshots(region, list(named), audience)
+        return {"Snapshots": [snapshot_row(one) for one in found if fits(one, filters)]}
     page = list_snapshots(
         region,
         filters,
+        audience=audience,
         max_results=page_size(params),
         next_token=params.get("NextToken"),
     )
@@ -107,15 +146,6 @@ def describe(call: Call, params: Params) -> Answer:
         "Snapshots": [snapshot_row(one) for one in page.snapshots],
         "NextToken": page.next_token,
     }
-
-
-def _asks_for_own(call: Call, params: Params) -> bool:
-    """Whether the caller's own snapshots are among those asked for."""
-    owners, restorers = params.get("OwnerIds"), params.get("RestorableByUserIds")
-    own = {"self", call.account_id}
-    return (not owners or bool(own & set(owners))) and (
-        not restorers or bool(own & set(restorers))
-    )
 
 
 def delete(call: Call, params: Params) -> Answer:
@@ -126,6 +156,14 @@ def delete(call: Call, params: Params) -> Answer:
 
 ACTIONS = (
     action("CreateSnapshot", create, "VolumeId", "Description", "TagSpecifications"),
+    action(
+        "CreateSnapshots",
+        create_several,
+        "CopyTagsFromSource",
+        "Description",
+        "InstanceSpecification",
+        "TagSpecifications",
+    ),
     action(
         "DescribeSnapshots",
         describe,

@@ -1,14 +1,13 @@
 """Tags of snapshots and volumes."""
 
-import base64
-import binascii
 from collections.abc import Callable, Mapping, Sequence
 
 from ebsim.api.action import action
 from ebsim.api.call import Call
 from ebsim.api.ec2 import ids
 from ebsim.api.ec2.matching import matching
-from ebsim.api.ec2.shapes import filters_in, page_size, tags_in
+from ebsim.api.ec2.pages import page_of
+from ebsim.api.ec2.shapes import filters_in, tags_in
 from ebsim.api.faults import ApiError
 from ebsim.api.params import Answer, Params
 from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
@@ -92,12 +91,8 @@ def describe_tags(call: Call, params: Params) -> Answer:
         if one.get("Name", "").startswith("tag:"):
             fields[one["Name"]] = _value_of(one["Name"].removeprefix("tag:"))
     chosen = matching(rows, filters_in(params), fields)
-    # A row's own place is the token: it stays true when others come or go.
-    after = _read_token(params.get("NextToken"))
-    rest = [row for row in chosen if _place(row) > after]
-    size = page_size(params) or len(rest)
-    token = _write_token(_place(rest[size - 1])) if len(rest) > size else None
-    return {"Tags": rest[:size], "NextToken": token}
+    page, token = page_of(chosen, params, _place)
+    return {"Tags": page, "NextToken": token}
 
 
 def _value_of(key: str) -> Callable[[Answer], Sequence[str]]:
@@ -113,19 +108,6 @@ def _all_tagged(region: Region) -> list[tuple[str, str, dict[str, str]]]:
 
 def _place(row: Answer) -> str:
     return f"{row['ResourceType']}\n{row['ResourceId']}\n{row['Key']}"
-
-
-def _write_token(place: str) -> str:
-    return base64.urlsafe_b64encode(place.encode()).decode()
-
-
-def _read_token(token: str | None) -> str:
-    if token is None:
-        return ""
-    try:
-        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
-    except (ValueError, binascii.Error) as error:
-        raise ApiError("InvalidNextToken", f"The token '{token}' is invalid") from error
 
 
 ACTIONS = (
