@@ -5,8 +5,8 @@ Nothing here loops, checks or translates.  A call may be short and fails with
 goes through one of these objects (LMDB's own files excepted), so a test that replaces
 it can fail the N-th call, or record every step and compute what a power cut leaves.
 
-Linux's ``fallocate`` modes and ``renameat2`` are not in ``os``, so they are called in the C
-library; one that lacks them counts as ``ENOSYS``.
+Linux's ``fallocate`` modes, ``renameat2`` and ``sync_file_range`` are not in ``os``, so they
+are called in the C library; one that lacks them counts as ``ENOSYS``.
 """
 
 import ctypes
@@ -21,6 +21,7 @@ Buffer = bytes | bytearray | memoryview
 _KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 _KEEP_SIZE_ZERO_RANGE = 0x01 | 0x10
 _RENAME_NOREPLACE = 1
+_SYNC_FILE_RANGE_WRITE = 2
 _AT_CURRENT_DIRECTORY = -100
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 
@@ -44,6 +45,16 @@ class SystemCalls:
 
     def fdatasync(self, descriptor: int) -> None:
         os.fdatasync(descriptor)
+
+    def begin_write_out(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
+        """Have a range of the page cache written out soon, promising nothing."""
+        _checked(
+            "sync_file_range",
+            ctypes.c_int(descriptor),
+            ctypes.c_int64(offset_bytes),
+            ctypes.c_int64(size_bytes),
+            ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
+        )
 
     def fsync_directory(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ebsim.durable_files import Files
 from ebsim.errors import StorageFull, StorageUnavailable
-from ebsim.system_calls import Buffer
+from ebsim.system_calls import Buffer, SystemCalls
 from ebsim.units import TIB
 from ebsim.volumes.sparse_file import SparseFile, segment_paths
 from tests.crash.recorded_store import quick_directory
@@ -202,4 +202,40 @@ def test_what_fails_is_named(
     }
     with pytest.raises(kind, match=told):
         attempts[call]()
+    file.close()
+
+
+class BegunWrites(SystemCalls):
+    """Notes what the disk was told to begin with; may refuse to."""
+
+    def __init__(self, error_number: int = 0) -> None:
+        self.ranges: list[tuple[int, int]] = []
+        self._error_number = error_number
+
+    def begin_write_out(self, descriptor: int, offset_bytes: int, size_bytes: int) -> None:
+        if self._error_number:
+            raise OSError(self._error_number, os.strerror(self._error_number))
+        super().begin_write_out(descriptor, offset_bytes, size_bytes)
+        self.ranges.append((offset_bytes, size_bytes))
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_the_disk_begins_with_what_it_is_told_in_every_segment(tmp_path: Path) -> None:
+    calls = BegunWrites()
+    file = SparseFile(Files(calls), tmp_path / "data", SIZE, create=True)
+    file.write(b"a" * 100, SEGMENT - 50)
+    file.begin_write_out(SEGMENT - 50, 100)
+    file.close()
+    assert calls.ranges == [(SEGMENT - 50, 50), (0, 50)]
+
+
+@pytest.mark.parametrize("error_number", [errno.ENOSYS, errno.EIO])
+def test_a_disk_that_will_not_begin_is_told_by_sync_alone(
+    tmp_path: Path, error_number: int
+) -> None:
+    file = SparseFile(Files(BegunWrites(error_number)), tmp_path / "data", 8192, create=True)
+    file.write(b"a" * 100, 0)
+    file.begin_write_out(0, 100)
+    file.sync()
+    assert contents(file, 0, 100) == b"a" * 100
     file.close()
