@@ -15,9 +15,10 @@ from benchmarks.peer_chart import chart_name
 from benchmarks.peer_results import PeerRun, peer_markdown, read_peer_runs
 from benchmarks.results import RESULTS, read_runs
 from benchmarks.table import table_markdown
+from benchmarks.volume_table import VOLUMES
 
 README = Path(__file__).with_name("README.md")
-TABLES = (ENGINE,)
+TABLES = (ENGINE, VOLUMES)
 """The tables whose rows have a target each."""
 
 

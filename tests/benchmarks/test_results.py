@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.engine_table import ENGINE, ROWS
+from benchmarks.engine_table import ENGINE
 from benchmarks.markdown import NOT_MEASURED
-from benchmarks.readme import README, updated
+from benchmarks.readme import README, TABLES, updated
 from benchmarks.results import RESULTS, Figure, Run, read_runs, significant, write_run
-from benchmarks.table import table_markdown
+from benchmarks.table import Table, table_markdown
+from benchmarks.volume_table import VOLUMES
 from tests.tidy.test_documents import table_rows
 
 FIRST = Figure("first", [0.5, 0.9], True, "0.70")
@@ -28,14 +29,18 @@ def test_the_readme_s_tables_are_what_was_measured() -> None:
     assert updated(text, RESULTS) == text, "run: python -m benchmarks.readme"
 
 
-def test_every_row_of_the_results_is_one_of_the_table() -> None:
-    measured = [figure.key for run in read_runs(RESULTS / "engine.json") for figure in run.figures]
-    assert sorted(measured) == sorted(set(measured) & {row.key for row in ROWS})
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_row_of_the_results_is_one_of_the_table(table: Table) -> None:
+    path = RESULTS / table.file_name
+    runs = read_runs(path) if path.exists() else []
+    measured = [figure.key for run in runs for figure in run.figures]
+    assert sorted(measured) == sorted(set(measured) & {row.key for row in table.rows})
 
 
 def test_a_row_without_a_figure_says_that_it_was_not_measured(tmp_path: Path) -> None:
     text = updated(README.read_text("utf-8"), tmp_path)
-    assert [row[3] for row in engine_rows(text)] == [NOT_MEASURED] * len(ROWS)
+    keys = [row.key for table in (ENGINE, VOLUMES) for row in table.rows]
+    assert [(row[0], row[3]) for row in engine_rows(text)] == [(k, NOT_MEASURED) for k in keys]
 
 
 def test_a_figure_stands_in_its_row_with_its_commit() -> None:

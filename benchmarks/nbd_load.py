@@ -1,0 +1,77 @@
+"""What fio makes of an NBD server: one connection, many requests in flight."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.nbd_servers import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked of the server.
+
+    Attributes:
+        kind: ``read``, ``randread``, ``randwrite``: fio's word.
+        block_bytes: Of each request.
+        flush_every: Writes between two flushes, 0 for none.
+    """
+
+    kind: str
+    block_bytes: int
+    depth: int = 16
+    flush_every: int = 0
+
+    def command(self, server: Server, size_bytes: int, seconds: float) -> list[str]:
+        """The fio that does it."""
+        words = [
+            "fio", "--name=load", "--ioengine=nbd", f"--uri={server.uri}", f"--rw={self.kind}",
+            f"--bs={self.block_bytes}", f"--iodepth={self.depth}", f"--size={size_bytes}",
+            "--time_based", f"--runtime={round(seconds * 1000)}ms", "--randseed=1",
+            "--norandommap", "--output-format=json",
+        ]  # fmt: skip
+        return [*words, f"--fsync={self.flush_every}"] if self.flush_every else words
+
+    def requests_per_second(self, server: Server, size_bytes: int, seconds: float) -> float:
+        """How many requests the server answers, asked for *seconds*."""
+        done = subprocess.run(
+            self.command(server, size_bytes, seconds), check=True, capture_output=True, text=True
+        )
+        return _direction(done.stdout)["iops"]
+
+
+def _direction(output: str) -> dict[str, Any]:
+    """What fio tells of the direction that it went in."""
+    (job,) = json.loads(output[output.index("{") :])["jobs"]
+    found: dict[str, Any] = max((job["read"], job["write"]), key=lambda told: told["total_ios"])
+    assert job["error"] == 0, "no request failed"
+    return found
+
+
+class Writers:
+    """Several fio processes at work; what the slowest of their writes took, afterwards."""
+
+    def __init__(self) -> None:
+        self.slowest_ms = 0.0
+
+    @contextmanager
+    def writing(self, servers: list[Server], size_bytes: int, seconds: float) -> Iterator[None]:
+        """Random writes of 4 KiB to all *servers*, for *seconds* or until the body is left."""
+        load = Load("randwrite", 4096)
+        processes = [
+            subprocess.Popen(
+                load.command(server, size_bytes, seconds), stdout=subprocess.PIPE, text=True
+            )
+            for server in servers
+        ]
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.send_signal(2)
+            outputs = [process.communicate()[0] for process in processes]
+        latencies = [_direction(output)["clat_ns"]["max"] for output in outputs]
+        self.slowest_ms = max(latencies) / 1e6
