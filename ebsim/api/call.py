@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from ebsim.api.block_plane import BlockPlane
 from ebsim.clock import Clock
 from ebsim.engine.region import Region
 from ebsim.ids import AccountId
@@ -16,6 +17,9 @@ class RegionSource(Protocol):
 
     def names(self) -> list[str]:
         """Every region that a request may name."""
+
+    def blocks(self, region: Region) -> BlockPlane:
+        """What the process keeps of an open region for reading and writing its blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +50,8 @@ class Call:
         """Another region, as the same account."""
         found = self.regions.region(name, create=not self.is_reading)
         return replace(found, account_id=self.account_id, request_id=self.request_id)
+
+    @property
+    def blocks(self) -> BlockPlane:
+        """The region's blocks; pass ``call.region`` along, for the account that acts."""
+        return self.regions.blocks(self.region)

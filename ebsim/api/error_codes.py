@@ -11,6 +11,7 @@ from ebsim import errors
 from ebsim.api.faults import ApiError, Malformed, RequestInvalid, UnknownMember, Violation
 from ebsim.api.service_models import Service, Wire
 from ebsim.catalog.client_tokens import ClientTokenReused
+from ebsim.engine.direct import refusals
 
 Translation = Callable[[errors.EbsimError], ApiError]
 
@@ -50,6 +51,10 @@ def _rest(code: str, status: int, reason: str = "") -> Translation:
     return lambda error: ApiError(code, str(error), status=status, fields=fields)
 
 
+def _ebs(reason: str) -> Translation:
+    return _rest("ValidationException", 400, reason)
+
+
 def _rest_missing_snapshot(error: errors.EbsimError) -> ApiError:
     assert isinstance(error, errors.SnapshotNotFound), "filed under it"
     return ApiError(
@@ -84,6 +89,14 @@ _EC2_CODES: Mapping[type[errors.EbsimError], Translation] = {
 
 _REST_CODES: Mapping[type[errors.EbsimError], Translation] = {
     errors.SnapshotNotFound: _rest_missing_snapshot,
+    refusals.BlockRefused: _ebs("INVALID_BLOCK"),
+    refusals.BlockTokenInvalid: _ebs("INVALID_BLOCK_TOKEN"),
+    refusals.PageTokenInvalid: _ebs("INVALID_PAGE_TOKEN"),
+    refusals.SnapshotUnusable: _ebs("INVALID_SNAPSHOT_ID"),
+    refusals.SnapshotAlreadyCompleted: _ebs("INVALID_SNAPSHOT_ID"),
+    refusals.ParentPending: _ebs("INVALID_SNAPSHOT_ID"),
+    refusals.UnrelatedSnapshots: _ebs("UNRELATED_SNAPSHOTS"),
+    refusals.VolumeSizeRefused: _ebs("INVALID_VOLUME_SIZE"),
     errors.NotFound: _rest("ResourceNotFoundException", 404),
     errors.Conflict: _rest("ConflictException", 409),
     errors.UnsupportedParameter: _rest("ValidationException", 400, "INVALID_PARAMETER_VALUE"),

@@ -2,11 +2,13 @@
 
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from ebsim.api.block_plane import BlockPlane
 from ebsim.api.faults import ApiError
 from ebsim.api.service_models import amazon_regions
 from ebsim.clock import Clock
@@ -31,7 +33,17 @@ class Regions:
     requests share one region, for a process must not open LMDB's files twice.
     """
 
-    def __init__(self, home: Path, files: Files, clock: Clock, random: Random) -> None:
+    def __init__(
+        self,
+        home: Path,
+        files: Files,
+        clock: Clock,
+        random: Random,
+        *,
+        tell_bug: Callable[[str], None],
+        listing_lag_seconds: float = 0,
+    ) -> None:
+        """*listing_lag_seconds*: how long blocks of a completed snapshot cannot be listed."""
         self._home = home
         self._files = files
         self._clock = clock
@@ -40,6 +52,9 @@ class Regions:
         self._open: dict[str, Region] = {}
         self._resources = ExitStack()
         self._empty: Region | None = None
+        self._tell_bug = tell_bug
+        self._listing_lag_seconds = listing_lag_seconds
+        self._planes: dict[tuple[Path, int], BlockPlane] = {}
 
     def names(self) -> list[str]:
         """Every region that a request may name."""
@@ -71,6 +86,24 @@ class Regions:
             opened = self._opened(self._home, name)
             self._open[name] = opened
             return opened
+
+    def blocks(self, region: Region) -> BlockPlane:
+        """What is kept of an open *region* for reading and writing its blocks."""
+        key = region.path, region.metadata_identity
+        with self._lock:
+            if key not in self._planes:
+                plane = BlockPlane(
+                    region, self._tell_bug, listing_lag_seconds=self._listing_lag_seconds
+                )
+                self._planes[key] = plane
+                # Ended before the region is closed, which was opened before.
+                self._resources.callback(plane.close)
+            return self._planes[key]
+
+    def go_on(self) -> None:
+        """Go on with what was left to be done for blocks when the last server ended."""
+        for name in region_names(self._home):
+            self.blocks(self.region(name, create=True))
 
     def _opened(self, home: Path, name: str) -> Region:
         region = open_region(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ebsim.api.action import Action
+from ebsim.api.ebs import reading, writing
 from ebsim.api.ec2 import (
     attachments,
     instances,
@@ -16,6 +17,10 @@ from ebsim.api.ec2 import (
 from ebsim.api.sts import caller
 
 GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
+    "ebs": (
+        reading.ACTIONS,
+        writing.ACTIONS,
+    ),
     "ec2": (
         places.ACTIONS,
         snapshots.ACTIONS,

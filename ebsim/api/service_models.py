@@ -112,6 +112,10 @@ class Operation:
     wrapper: str | None
 
 
+_LOOSE = frozenset({"BlockToken", "PageToken"})
+"""Shapes of EBS whose pattern Amazon's own tokens, in URL-safe base64, do not fit."""
+
+
 class Service:
     """A service's model."""
 
@@ -179,7 +183,7 @@ class Service:
             is_flat=bool(model.serialization.get("flattened")),
             minimum=limits.get("min"),
             maximum=limits.get("max"),
-            pattern=limits.get("pattern"),
+            pattern=None if model.name in _LOOSE else limits.get("pattern"),
             choices=tuple(limits.get("enum", ())),
             timestamp_format=model.serialization.get("timestampFormat"),
         )

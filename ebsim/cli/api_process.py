@@ -24,12 +24,24 @@ from ebsim.engine.served_home import serving_home
 
 
 def run_server(
-    settings: Settings, address: Address, *, auth: str, tls: tuple[Path, Path] | None
+    settings: Settings,
+    address: Address,
+    *,
+    auth: str,
+    tls: tuple[Path, Path] | None,
+    listing_lag_seconds: float,
 ) -> None:
     """Serve at *address* until a signal ends it; *tls* is a certificate and its key."""
     files, clock, random = Files(), SystemClock(), SystemRandom()
     prepare_home(settings.home, files, create=True)
-    regions = Regions(settings.home, files, clock, random)
+    regions = Regions(
+        settings.home,
+        files,
+        clock,
+        random,
+        tell_bug=say,
+        listing_lag_seconds=listing_lag_seconds,
+    )
     desk = Desk(
         regions=regions,
         find_key=AccessKeys(settings.home, files, clock, random).find_key,
@@ -48,9 +60,10 @@ def run_server(
         url = f"{scheme}://{host}:{listening.getsockname()[1]}"
         with serving_home(files, settings.home, url):
             _end_on_signals(server)
-            click.echo(url)
-            sys.stdout.flush()
             try:
+                regions.go_on()
+                click.echo(url)
+                sys.stdout.flush()
                 server.run(sockets=[listening])
             finally:
                 regions.close()

@@ -51,6 +51,14 @@ class Address(NamedTuple):
     type=click.Path(path_type=Path, dir_okay=False),
     help="The certificate's private key.",
 )
+@click.option(
+    "--listing-lag",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Find no blocks of a snapshot for so long after its completion, as on Amazon.",
+)
 @click.pass_obj
 def serve(
     settings: Settings,
@@ -60,6 +68,7 @@ def serve(
     i_understand: bool,
     tls_cert: Path | None,
     tls_key: Path | None,
+    listing_lag: float,
 ) -> None:
     """Serve the EC2, EBS and other AWS APIs to unmodified AWS clients.
 
@@ -92,7 +101,9 @@ def serve(
             purpose="'ebsim serve'",
             installer="pip install",
         ) from error
-    process.run_server(settings, Address(host, port), auth=auth, tls=tls)
+    process.run_server(
+        settings, Address(host, port), auth=auth, tls=tls, listing_lag_seconds=listing_lag
+    )
 
 
 def _address(text: str) -> Address:

@@ -45,7 +45,7 @@ def desk(home: Path, keys: AccessKeys) -> Iterator[Desk]:
     """What answers requests, in this process.  A bug of ebsim's fails the test."""
     bugs: list[str] = []
     clock = SystemClock()
-    with closing(Regions(home, Files(), clock, Random(1))) as regions:
+    with closing(Regions(home, Files(), clock, Random(1), tell_bug=bugs.append)) as regions:
         yield Desk(
             regions=regions,
             find_key=keys.find_key,

@@ -1,0 +1,1 @@
+"""Actions of the EBS direct APIs."""
