@@ -18,7 +18,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from ebsim.blockmap.geometry import FAN_OUT, FAN_OUT_BITS
-from ebsim.errors import EbsimError, StorageFull
+from ebsim.errors import EbsimError, IntegrityError, StorageFull, StorageUnavailable
 from ebsim.ids import Digest
 from ebsim.volumes.block_bitmap import runs_of_bits
 from ebsim.volumes.live_volume import LiveVolume
@@ -64,6 +64,14 @@ class _Task(NamedTuple):
     leaf_digest: Digest | None
     mask: int
     counts: bool = False
+
+
+class _FoundLeaf(NamedTuple):
+    """A leaf, or the end: there is no leaf from *zeros_from* up to *leaf_index*."""
+
+    zeros_from: int
+    leaf_index: int
+    digest: Digest | None
 
 
 class HydrationOrder(NamedTuple):
@@ -184,9 +192,7 @@ class Hydrator:
         delay, longest = _RETRY_SECONDS
         try:
             while not self._stopping.is_set():
-                if self._load_all():
-                    self._volume.stand_alone()
-                    self._on_alone()
+                if self._load_all() and self._is_noted():
                     self._state = HydrationState.DONE
                     return
                 full = isinstance(self._failure, StorageFull)
@@ -199,6 +205,16 @@ class Hydrator:
             if self._state is not HydrationState.DONE and self._stopping.is_set():
                 self._state = HydrationState.STOPPED
             self._finished.set()
+
+    def _is_noted(self) -> bool:
+        """Note that all is here: in the volume, then in the store, which may be out of reach."""
+        self._volume.stand_alone()
+        try:
+            self._on_alone()
+        except StorageUnavailable as error:
+            self._failure = error
+            return False
+        return True
 
     def _load_all(self) -> bool:
         """Go through everything once; whether every block is here afterwards."""
@@ -235,35 +251,59 @@ class Hydrator:
     def _count_leaves(self, origin: Origin) -> None:
         """How many leaves there are, and how many of them are here already."""
         self._leaf_count = self._leaves_here = self._leaves_done = 0
-        for leaf_index, _ in origin.leaves(0):
-            self._leaf_count += 1
-            self._leaves_here += not self._absent_mask(leaf_index)
+        for found in self._found_leaves(origin):
+            if found.digest is not None:
+                self._leaf_count += 1
+                self._leaves_here += not self._absent_mask(found.leaf_index)
             if self._stopping.is_set():
                 return
 
     def _wanted_first(self, origin: Origin) -> Iterator[_Task]:
+        for leaf, mask in self._wanted():
+            try:
+                digest = origin.leaf_digest(leaf)
+            except IntegrityError as error:
+                self._failure = error
+                continue
+            yield _Task(leaf, digest, mask)
+
+    def _wanted(self) -> Iterator[tuple[int, int]]:
+        """Leaves, and which of their blocks are to come before everything else."""
         for start, stop in self._order.first:
             for leaf in range(start >> FAN_OUT_BITS, -(-stop >> FAN_OUT_BITS)):
                 base = leaf << FAN_OUT_BITS
                 low, high = max(start - base, 0), min(stop - base, FAN_OUT)
-                yield self._task(origin, leaf, (1 << high) - (1 << low))
+                yield leaf, (1 << high) - (1 << low)
         for block in self._order.replay:
             if block < self._block_count:
                 leaf = block >> FAN_OUT_BITS
-                yield self._task(origin, leaf, 1 << (block - (leaf << FAN_OUT_BITS)))
-
-    def _task(self, origin: Origin, leaf_index: int, mask: int) -> _Task:
-        return _Task(leaf_index, origin.leaf_digest(leaf_index), mask)
+                yield leaf, 1 << (block - (leaf << FAN_OUT_BITS))
 
     def _front_to_back(self, origin: Origin) -> Iterator[_Task]:
         """Every leaf, and what lies between them, which is zeros."""
+        for found in self._found_leaves(origin):
+            start = min(found.leaf_index << FAN_OUT_BITS, self._block_count)
+            self._bring_zeros(found.zeros_from << FAN_OUT_BITS, start)
+            if found.digest is not None:
+                yield _Task(found.leaf_index, found.digest, _ALL_SLOTS, counts=True)
+
+    def _found_leaves(self, origin: Origin) -> Iterator[_FoundLeaf]:
+        """The leaves of the map, but for those below a node that cannot be had."""
+        leaf_count = -(-self._block_count >> FAN_OUT_BITS)
         position = 0
-        for leaf_index, digest in origin.leaves(0):
-            start = min(leaf_index << FAN_OUT_BITS, self._block_count)
-            self._bring_zeros(position, start)
-            yield _Task(leaf_index, digest, _ALL_SLOTS, counts=True)
-            position = min(start + FAN_OUT, self._block_count)
-        self._bring_zeros(position, self._block_count)
+        while position < leaf_count:
+            try:
+                for leaf_index, digest in origin.leaves(position):
+                    yield _FoundLeaf(position, leaf_index, digest)
+                    position = leaf_index + 1
+            except IntegrityError as error:
+                self._failure = error
+                # All leaves of a lowest inner node come before the next node is loaded, so
+                # none that can be had is passed over. Whether there are zeros is not known.
+                position = ((position >> FAN_OUT_BITS) + 1) << FAN_OUT_BITS
+            else:
+                yield _FoundLeaf(position, leaf_count, None)
+                position = leaf_count
 
     def _bring_zeros(self, start: int, stop: int) -> None:
         """Bring blocks here that the origin has not, a piece at a time: each locks its range."""
