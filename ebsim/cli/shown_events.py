@@ -18,7 +18,14 @@ from ebsim.engine.list_events import EventFilter, events_after, list_events, new
 from ebsim.engine.region import Region
 from ebsim.waiting import wait_until
 
-EVENT_COMMANDS: dict[str, LazyCommand] = {}
+EVENT_COMMANDS = {
+    "deliver": LazyCommand(
+        "ebsim.cli.delivered_events",
+        "deliver",
+        "Send waiting events to every sink; with 'ebsim serve' that is done for you.",
+    ),
+    "sink": LazyCommand("ebsim.cli.event_sinks", "sink", "Choose where events are sent."),
+}
 
 EVENT_COLUMNS = (
     Column("time"),

@@ -89,3 +89,28 @@ def test_following_goes_on_with_what_happens(store: Store) -> None:
         "createSnapshot",
         "deleteSnapshot",
     ]
+
+
+def test_a_sink_is_added_delivered_to_shown_and_removed(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = store.work / "log"
+    assert run(store, "events", "sink", "add", "audit", "--log", str(log)) == 0
+    delete(store)
+    assert run(store, "events", "deliver") == 0
+    assert json.loads(log.read_text())["detail"]["event"] == "deleteSnapshot"
+    assert run(store, "--output", "json", "events", "sink", "ls") == 0
+    printed = capsys.readouterr()
+    assert printed.err == "audit: 1 event delivered\n"
+    _, _, shown = printed.out.partition("\n")
+    assert json.loads(shown)["Sinks"][0]["WaitingCount"] == 0
+    assert run(store, "events", "sink", "rm", "audit") == 0
+
+
+def test_a_sink_that_takes_nothing_is_told(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(store, "events", "sink", "add", "x", "--command", "false", "--from-beginning") == 0
+    assert run(store, "events", "deliver") == 4
+    assert capsys.readouterr().err == "x: false ended with code 1; 1 event waiting\n"
+    assert run(store, "events", "sink", "add", "y") == 2

@@ -12,6 +12,7 @@ from ebsim.cli.instance import INSTANCE_COMMANDS
 from ebsim.cli.lazy_commands import COMMANDS, LazyCommand
 from ebsim.cli.main import ebsim
 from ebsim.cli.recycle_bin import RECYCLE_BIN_COMMANDS, RULE_COMMANDS
+from ebsim.cli.shown_events import EVENT_COMMANDS
 from ebsim.cli.snapshot import SNAPSHOT_COMMANDS
 from ebsim.cli.volume import VOLUME_COMMANDS
 from tests.tidy.source_tree import ROOT
@@ -87,6 +88,7 @@ GROUPED = [
     *INSTANCE_COMMANDS.values(),
     *RECYCLE_BIN_COMMANDS.values(),
     *RULE_COMMANDS.values(),
+    *EVENT_COMMANDS.values(),
 ]
 
 
