@@ -1,17 +1,19 @@
 """Blocks fetched because somebody waits for them: once each, and kept until they are here.
 
 Several readers of one absent block share one fetch.  What was fetched is answered from
-memory at once and brought into the local file behind, by a thread of its own.
+memory at once and brought into the local file behind, by a thread of its own; where that
+falls too far behind, readers bring theirs themselves, which holds them up as it must.
 """
 
-import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from queue import SimpleQueue
 
 Buffer = bytes | bytearray | memoryview
 
-_WAITING_MAX = 24  # blocks in memory that wait to be written: 12 MiB of 512 KiB ones
+WAITING_MAX = 24
+"""Blocks in memory that wait to be written: 12 MiB of 512 KiB ones."""
 
 
 class Demand:
@@ -19,7 +21,7 @@ class Demand:
 
     Args:
         fetch: Gives a block's bytes, ``None`` for zeros.
-        fill: Brings a block into the local file; called by one thread.
+        fill: Brings a block into the local file; called by any thread.
     """
 
     def __init__(
@@ -29,7 +31,7 @@ class Demand:
         self._fill = fill
         self._lock = threading.Lock()
         self._fetches: dict[int, Future[Buffer | None]] = {}
-        self._waiting: queue.Queue[tuple[int, Buffer] | None] = queue.Queue(_WAITING_MAX)
+        self._waiting: SimpleQueue[tuple[int, Buffer] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._in_progress = 0
         self._is_idle = threading.Event()
@@ -77,9 +79,11 @@ class Demand:
         future.set_result(data)
         if data is None:
             self._forget(block_index)
-        else:
+        elif self._waiting.qsize() < WAITING_MAX:
             self._start_thread()
             self._waiting.put((block_index, data))
+        else:
+            self._bring(block_index, data)
 
     def _note_end(self) -> None:
         with self._lock:
@@ -99,12 +103,14 @@ class Demand:
 
     def _fill_all(self) -> None:
         while (item := self._waiting.get()) is not None:
-            block_index, data = item
-            try:
-                self._fill(block_index, data)
-            except Exception as error:  # noqa: BLE001
-                # The block stays absent and is fetched again by whoever wants it; the
-                # thread must live on whatever it was, or readers would wait for ever.
-                self.fill_failure = error
-            finally:
-                self._forget(block_index)
+            self._bring(*item)
+
+    def _bring(self, block_index: int, data: Buffer) -> None:
+        try:
+            self._fill(block_index, data)
+        except Exception as error:  # noqa: BLE001
+            # The block stays absent and is fetched again by whoever wants it; the thread
+            # must live on whatever it was, or readers would wait for ever.
+            self.fill_failure = error
+        finally:
+            self._forget(block_index)

@@ -352,6 +352,8 @@ class Hydrator:
                     return
                 try:
                     self._volume.fill(block.block_index, origin.read_located(block))
+                    # Here, not where somebody waits for a block: the disk may be slow to take it.
+                    self._volume.begin_write_out(block.block_index)
                     self._note_loaded()
                 except StorageFull:
                     raise

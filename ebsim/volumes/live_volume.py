@@ -238,10 +238,6 @@ class LiveVolume:
         """How many blocks were written since the last snapshot."""
         return self._overlay.dirty_count()
 
-    def allocated_bytes(self) -> int:
-        """How much of the disk the local bytes take."""
-        return self._overlay.data.allocated_bytes()
-
     def fill(self, block_index: int, data: Buffer) -> None:
         """Bring a block here as the origin has it, unless it came meanwhile."""
         start = block_index * self._block_size
@@ -252,6 +248,10 @@ class LiveVolume:
                 self._overlay.fill(memoryview(data)[: stop - start], start)
         finally:
             self._gate.end(token)
+
+    def begin_write_out(self, block_index: int) -> None:
+        """Let the disk begin with a block, so that less is left for the next flush."""
+        self._overlay.data.begin_write_out(block_index * self._block_size, self._block_size)
 
     def fill_zeros(self, first: int, stop: int) -> None:
         """Bring blocks here that the origin has not: those that did not come meanwhile."""

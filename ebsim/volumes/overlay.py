@@ -121,9 +121,6 @@ class Overlay:
         """Bring whole blocks here as the origin has them: nothing becomes dirty."""
         self._data.write(data, offset_bytes)
         self._mark_present(*self._touched(offset_bytes, len(data)))
-        # They are not soon written again, and whoever loads a volume waits for the disk
-        # at the end.
-        self._data.begin_write_out(offset_bytes, len(data))
 
     def fill_zeros(self, first: int, stop: int) -> None:
         """Bring blocks here that the origin does not have: they are zeros."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ebsim.errors import StorageFull, StorageUnavailable
-from ebsim.volumes.demand import Demand
+from ebsim.volumes.demand import WAITING_MAX, Demand
 
 PATIENCE = 30.0
 
@@ -120,6 +120,30 @@ def test_closing_brings_everything_here(demand: Demand, filled: Filled) -> None:
         list(pool.map(demand.get, range(200)))
     demand.close()
     assert set(filled.blocks) == {block for block in range(200) if block % 5}
+
+
+def test_readers_bring_their_blocks_themselves_where_filling_falls_behind(
+    store: Store, filled: Filled
+) -> None:
+    """One block is stuck; what else is fetched must not pile up in memory."""
+    stuck, is_stuck = threading.Event(), threading.Event()
+
+    def fill(block_index: int, data: bytes) -> None:
+        if block_index == 1:
+            is_stuck.set()
+            assert stuck.wait(PATIENCE)
+        filled.fill(block_index, data)
+
+    demand = Demand(store.fetch, fill)
+    demand.get(1)
+    assert is_stuck.wait(PATIENCE)
+    wanted = [block for block in range(2, 60) if block % 5]
+    for block in wanted:
+        assert demand.get(block) == bytes([block]) * 8
+    assert set(filled.blocks) == set(wanted[WAITING_MAX:])
+    stuck.set()
+    demand.close()
+    assert set(filled.blocks) == {1, *wanted}
 
 
 def test_the_background_waits_only_while_somebody_waits(demand: Demand, store: Store) -> None:
