@@ -8,11 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from ebsim.analysis.block_digests import BLOCK_SIZES
-from ebsim.analysis.compression_estimate import (
-    ALL_SAMPLED,
-    Estimate,
-    estimate_payload,
-    sample_limits,
+from ebsim.analysis.compression_estimate import Estimate, estimate_payload, filled_estimates
+from ebsim.analysis.compression_sample import (
+    StoredBlock,
+    compress_sample,
+    compression_tasks,
+    sample_shares,
 )
 from ebsim.analysis.images import Image
 from ebsim.analysis.layout import lay_out
@@ -23,17 +24,11 @@ from ebsim.analysis.neighbours import (
     differing_bytes,
 )
 from ebsim.analysis.part_folder import PartFolder, part_folder, part_paths
-from ebsim.analysis.parts import PartNotes, Sample
+from ebsim.analysis.parts import PartNotes
 from ebsim.analysis.results import Analysis, SizeResult
-from ebsim.analysis.scanning import (
-    Skipped,
-    default_thread_count,
-    piece_tasks,
-    run_all,
-    scan_all,
-)
+from ebsim.analysis.scanning import default_thread_count, piece_tasks, run_all, scan_all
 from ebsim.analysis.sharing import Sharing, count_sharing
-from ebsim.analysis.store_cost import recommend, store_cost
+from ebsim.analysis.store_cost import recommend, smooth_payload, store_cost
 from ebsim.errors import SourceUnusable
 from ebsim.progress import Progress, Unwatched
 
@@ -49,7 +44,7 @@ class AnalysisOptions:
         executor: What scans; threads of this process, one a processor, by default.
         in_flight_max: How many pieces *executor* is given at once.
         parts: Where to keep the parts, so that an interrupted analysis goes on from them.
-        compress_all: Compress every block, not a sample.
+        compress_all: Compress every different block, not a sample.
         keep_going: Leave out images that cannot be read.
         run: Tells this run from others, for images that nothing tells apart by their state.
     """
@@ -61,6 +56,69 @@ class AnalysisOptions:
     compress_all: bool = False
     keep_going: bool = False
     run: str = ""
+
+
+Then = Callable[[Sequence[Image], Sequence[Sequence[Path]]], None]
+"""What else to do with the images' parts before they go: exporting them, say."""
+
+
+def analyze_images(
+    images: Sequence[Image],
+    options: AnalysisOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    then: Then | None = None,
+) -> Analysis:
+    """Analyse *images*, reading each once, and a thousandth of it again to compress.
+
+    Memory: some 200 MiB, 1 GiB for a terabyte; on the disk for temporary files 64 bytes for
+    each 4 KiB that is not zeros.
+
+    Raises:
+        SourceUnusable, IntegrityError, ...: an image cannot be read or changed meanwhile;
+            with ``keep_going``, no image can be read.
+        OSError: there is no room for the parts.
+    """
+    options = options or AnalysisOptions()
+    progress = progress or Unwatched()
+    tasks = piece_tasks(images)
+    with part_folder(options.parts, options.run) as folder, _workers(options) as workers:
+        skipped = scan_all(
+            tasks,
+            folder,
+            workers.executor,
+            in_flight_max=workers.in_flight_max,
+            keep_going=options.keep_going,
+            progress=progress,
+        )
+        kept = [image for image in images if image.name not in skipped]
+        if not kept:
+            raise SourceUnusable(next(iter(skipped.values()), "There is no image to analyse."))
+        paths = part_paths(folder, tasks, kept)
+        scanned = _Scanned(kept, paths, _all_notes(folder, paths))
+        count = _Count(scanned, options, workers, progress)
+        analysis = count.analysis(skipped)
+        if then is not None:
+            then(kept, paths)
+    return analysis
+
+
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """What work is given to, and how many tasks at once."""
+
+    executor: Executor
+    in_flight_max: int
+
+
+@contextmanager
+def _workers(options: AnalysisOptions) -> Iterator[_Workers]:
+    count = default_thread_count()
+    if options.executor is not None:
+        yield _Workers(options.executor, options.in_flight_max or 2 * count)
+        return
+    with ThreadPoolExecutor(count, "analyze") as pool:
+        yield _Workers(pool, count + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,69 +143,9 @@ class _Scanned:
             total += image.size_bytes - count * size + past_end
         return total
 
-    def samples(self) -> Iterator[Sample]:
-        for parts in self.notes:
-            for part in parts:
-                yield from part.samples
-
-
-Then = Callable[[Sequence[Image], Sequence[Sequence[Path]]], None]
-"""What else to do with the images' parts before they go: exporting them, say."""
-
-
-def analyze_images(
-    images: Sequence[Image],
-    options: AnalysisOptions | None = None,
-    *,
-    progress: Progress | None = None,
-    then: Then | None = None,
-) -> Analysis:
-    """Analyse *images*, reading each once.
-
-    Memory: some 150 MiB, whatever the images' sizes; on the disk for temporary files 64
-    bytes for each 4 KiB that is not zeros.
-
-    Raises:
-        SourceUnusable, IntegrityError, ...: an image cannot be read or changed meanwhile;
-            with ``keep_going``, no image can be read.
-        OSError: there is no room for the parts.
-    """
-    options = options or AnalysisOptions()
-    progress = progress or Unwatched()
-    limits = ALL_SAMPLED
-    if not options.compress_all:
-        limits = sample_limits(sum(image.size_bytes for image in images))
-    tasks = piece_tasks(images, options.levels, limits)
-    with part_folder(options.parts, options.run) as folder, _executor(options) as (pool, many):
-        skipped = scan_all(
-            tasks,
-            folder,
-            pool,
-            in_flight_max=many,
-            keep_going=options.keep_going,
-            progress=progress,
-        )
-        kept = [image for image in images if image.name not in skipped]
-        if not kept:
-            raise SourceUnusable(next(iter(skipped.values()), "There is no image to analyse."))
-        paths = part_paths(folder, tasks, kept)
-        scanned = _Scanned(kept, paths, _all_notes(folder, paths))
-        changes = list(_changes(scanned, pool, many, progress))
-        analysis = _count(scanned, changes, options.levels, skipped, progress)
-        if then is not None:
-            then(kept, paths)
-    return analysis
-
-
-@contextmanager
-def _executor(options: AnalysisOptions) -> Iterator[tuple[Executor, int]]:
-    """The executor to use, and how many tasks to give it at once."""
-    if options.executor is not None:
-        yield options.executor, options.in_flight_max or 2 * default_thread_count()
-        return
-    count = default_thread_count()
-    with ThreadPoolExecutor(count, "analyze") as pool:
-        yield pool, count + 1
+    def hole_bytes(self) -> int:
+        """What is known to be zeros without being read."""
+        return sum(part.hole_bytes for parts in self.notes for part in parts)
 
 
 def _all_notes(folder: PartFolder, paths: Sequence[Sequence[Path]]) -> list[list[PartNotes]]:
@@ -156,23 +154,113 @@ def _all_notes(folder: PartFolder, paths: Sequence[Sequence[Path]]) -> list[list
     return [[notes for notes in parts if notes is not None] for parts in found]
 
 
-def _changes(
-    scanned: _Scanned, executor: Executor, in_flight_max: int, progress: Progress
-) -> Iterator[NeighbourChange]:
-    """Yield how each image of a series differs from the one before it."""
-    progress.begin("comparing neighbours", None)
-    for before, after in _neighbours(scanned.images):
-        first, second = scanned.images[before], scanned.images[after]
-        changed = changed_blocks(scanned.paths[before], scanned.paths[after])
-        tasks = comparison_tasks(first, second, changed)
-        total = 0
-        for task, count in run_all(differing_bytes, tasks, executor, in_flight_max):
-            total += count
-            progress.advance(task.size_bytes)
-        yield NeighbourChange(
-            first.name, second.name, changed.block_counts, changed.leaf_counts(), total
+class _Count:
+    """The counting, once all is scanned."""
+
+    def __init__(
+        self, scanned: _Scanned, options: AnalysisOptions, workers: _Workers, progress: Progress
+    ) -> None:
+        self._scanned = scanned
+        self._options = options
+        self._workers = workers
+        self._progress = progress
+
+    def analysis(self, skipped: Mapping[str, str]) -> Analysis:
+        """All there is to know."""
+        scanned = self._scanned
+        changes = list(self._changes())
+        self._progress.begin("counting", None)
+        counted = {size: scanned.block_counts(level) for level, size in enumerate(BLOCK_SIZES)}
+        sharings = count_sharing(scanned.paths, counted)
+        self._progress.end()
+        sizes = self._sizes(sharings, self._payloads(sharings), changes)
+        store_bytes = smooth_payload(
+            {result.block_size: result.unique_bytes for result in sizes},
+            {result.block_size: result.payload[self._options.levels[0]] for result in sizes},
         )
-    progress.end()
+        for result in sizes:
+            store_bytes[result.block_size] += result.cost.total_bytes
+        recommendation = recommend(
+            store_bytes, {size: sharing.distinct_count for size, sharing in sharings.items()}
+        )
+        chosen = recommendation.block_size
+        row_count = sharings[chosen].block_count
+        return Analysis(
+            scanned.images,
+            sum(image.size_bytes for image in scanned.images),
+            scanned.hole_bytes(),
+            tuple(self._options.levels),
+            sizes,
+            changes,
+            lay_out(scanned.images, scanned.paths, chosen, row_count),
+            recommendation,
+            dict(skipped),
+        )
+
+    def _changes(self) -> Iterator[NeighbourChange]:
+        """Yield how each image of a series differs from the one before it."""
+        scanned, workers = self._scanned, self._workers
+        self._progress.begin("comparing neighbours", None)
+        for before, after in _neighbours(scanned.images):
+            first, second = scanned.images[before], scanned.images[after]
+            changed = changed_blocks(scanned.paths[before], scanned.paths[after])
+            tasks = comparison_tasks(first, second, changed)
+            total = 0
+            for task, count in run_all(
+                differing_bytes, tasks, workers.executor, workers.in_flight_max
+            ):
+                total += count
+                self._progress.advance(task.size_bytes)
+            yield NeighbourChange(
+                first.name, second.name, changed.block_counts, changed.leaf_counts(), total
+            )
+        self._progress.end()
+
+    def _payloads(self, sharings: Mapping[int, Sharing]) -> dict[int, Mapping[int, Estimate]]:
+        """What the different blocks of each size are compressed to."""
+        levels, workers = self._options.levels, self._workers
+        shares = {
+            size: sample_shares(0 if self._options.compress_all else sharing.distinct_count, size)
+            for size, sharing in sharings.items()
+        }
+        tasks = compression_tasks(self._scanned.images, self._scanned.paths, shares, levels)
+        self._progress.begin("compressing", None)
+        sampled: dict[int, list[StoredBlock]] = {size: [] for size in BLOCK_SIZES}
+        for task, found in run_all(
+            compress_sample, tasks, workers.executor, workers.in_flight_max
+        ):
+            for block in found:
+                sampled[block.block_size].append(block)
+            self._progress.advance(task.size_bytes)
+        self._progress.end()
+        estimates = {
+            size: estimate_payload(sampled[size], sharing.distinct_count, levels)
+            for size, sharing in sharings.items()
+        }
+        distinct = {size: sharing.distinct_count * size for size, sharing in sharings.items()}
+        return filled_estimates(estimates, distinct)
+
+    def _sizes(
+        self,
+        sharings: Mapping[int, Sharing],
+        payloads: Mapping[int, Mapping[int, Estimate]],
+        changes: Sequence[NeighbourChange],
+    ) -> list[SizeResult]:
+        changed_leaves = {change.second: change.leaf_counts for change in changes}
+        return [
+            SizeResult(
+                size,
+                self._scanned.zero_bytes(level),
+                sharings[size],
+                payloads[size],
+                store_cost(
+                    sharings[size].distinct_count,
+                    self._scanned.block_counts(level),
+                    [changed_leaves.get(i.name, {}).get(size) for i in self._scanned.images],
+                ),
+            )
+            for level, size in enumerate(BLOCK_SIZES)
+        ]
 
 
 def _neighbours(images: Sequence[Image]) -> list[tuple[int, int]]:
@@ -182,80 +270,3 @@ def _neighbours(images: Sequence[Image]) -> list[tuple[int, int]]:
         if image.series:
             series.setdefault(image.series, []).append(place)
     return [pair for places in series.values() for pair in pairwise(places)]
-
-
-def _count(
-    scanned: _Scanned,
-    changes: Sequence[NeighbourChange],
-    levels: Sequence[int],
-    skipped: Skipped,
-    progress: Progress,
-) -> Analysis:
-    samples: dict[int, list[Sample]] = {size: [] for size in BLOCK_SIZES}
-    for sample in scanned.samples():
-        samples[sample.block_size].append(sample)
-    changed_leaves = {change.second: change.leaf_counts for change in changes}
-    progress.begin("counting", None)
-    sharings, payloads = [], []
-    for level, size in enumerate(BLOCK_SIZES):
-        sharing = count_sharing(scanned.paths, size, scanned.block_counts(level))
-        sharings.append(sharing)
-        payloads.append(estimate_payload(samples[size], sharing.distinct_count, levels))
-    sizes = [
-        SizeResult(
-            size,
-            scanned.zero_bytes(level),
-            sharings[level],
-            _filled(payloads, level, sharings),
-            store_cost(
-                sharings[level].distinct_count,
-                scanned.block_counts(level),
-                [changed_leaves.get(image.name, {}).get(size) for image in scanned.images],
-            ),
-        )
-        for level, size in enumerate(BLOCK_SIZES)
-    ]
-    recommendation = recommend(
-        {result.block_size: result.store_bytes(levels[0]) for result in sizes},
-        {result.block_size: result.sharing.distinct_count for result in sizes},
-    )
-    chosen = BLOCK_SIZES.index(recommendation.block_size)
-    layouts = lay_out(
-        scanned.images,
-        scanned.paths,
-        recommendation.block_size,
-        sharings[chosen].block_count,
-    )
-    progress.end()
-    return Analysis(
-        scanned.images,
-        sum(image.size_bytes for image in scanned.images),
-        sum(part.hole_bytes for parts in scanned.notes for part in parts),
-        tuple(levels),
-        sizes,
-        changes,
-        layouts,
-        recommendation,
-        dict(skipped),
-    )
-
-
-def _filled(
-    payloads: Sequence[Mapping[int, Estimate | None]], level: int, sharings: Sequence[Sharing]
-) -> dict[int, Estimate]:
-    """The estimates for one block size; where its few blocks were not sampled, by the ratio
-    of the next smaller size that was, with no error stated."""
-    found = {}
-    for zstd_level, estimate in payloads[level].items():
-        at = level
-        while estimate is None and at > 0:
-            at -= 1
-            known = payloads[at][zstd_level]
-            if known is not None:
-                stored = sharings[at].distinct_count * BLOCK_SIZES[at]
-                wanted = sharings[level].distinct_count * BLOCK_SIZES[level]
-                estimate = Estimate(known.size_bytes * wanted // max(stored, 1), None, 0)
-        if estimate is None:
-            estimate = Estimate(sharings[level].distinct_count * BLOCK_SIZES[level], None, 0)
-        found[zstd_level] = estimate
-    return found

@@ -1,35 +1,32 @@
 """What a store's payload would come to, from the blocks that were compressed.
 
-The sample has every different block with the same chance (``piece_scan.py``), so the mean of
-what the sampled ones are stored in is that of all, within the error of a sample without
-replacement.  Where every block was compressed, as for small images, there is no error.
+Blocks were sampled twice (``compression_sample.py``): of many a page was compressed, and some
+of them as a whole and page by page.  The mean of the pages is that of all blocks' pages; times
+what the whole ones took beside their own pages it is the mean of all blocks, which is known as
+estimation by ratio with double sampling.  Its error has two parts: of the pages' mean, and of
+the ratio.  Where every block was compressed there is no error.
+
+Source: W. G. Cochran, Sampling Techniques, third edition, section 12.9.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean, variance
 
-from ebsim.analysis.block_digests import BLOCK_SIZES
-from ebsim.analysis.parts import Sample
-from ebsim.units import MIB
+from ebsim.analysis.compression_sample import StoredBlock
 
-_SHARE = 1 / 1024
-_SAMPLE_BYTES_MIN = 4 * MIB
-_BLOCKS_MIN = 16
-_HIGHEST = (1 << 64) - 1
-ALL_SAMPLED: tuple[int | None, ...] = (_HIGHEST,) * len(BLOCK_SIZES)
-"""The limits of a sample that is everything."""
-
-# Of a normal distribution: so many standard errors either way hold 95 of 100 samples.
-_ERRORS_95 = 1.96
+# Of a normal distribution: so many standard errors either way hold 95 of 100 samples; and
+# what Student's adds for small ones, near enough.
+_ERRORS_95, _FOR_SMALL = 1.96, 2.5
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A size in bytes, and how far off it may be: in 95 of 100 cases not farther.
 
-    *error_bytes* is 0 where all was compressed, and ``None`` for a sample of a single block.
+    *error_bytes* is 0 where all was compressed, and ``None`` where the sample is too small to
+    tell.
     """
 
     size_bytes: int
@@ -37,47 +34,81 @@ class Estimate:
     sample_count: int
 
 
-def sample_limits(total_bytes: int) -> tuple[int | None, ...]:
-    """For each block size, up to which half digest a block is sampled in *total_bytes*.
-
-    A thousandth of the bytes for each size, at least 4 MiB and 16 blocks.
-    """
-    limits = []
-    # In powers of two, so that one image more leaves most samples, and parts, as they are.
-    rounded = 1 << max(0, total_bytes - 1).bit_length()
-    for size in BLOCK_SIZES:
-        wanted = max(rounded * _SHARE, _SAMPLE_BYTES_MIN, _BLOCKS_MIN * size)
-        limits.append(min(_HIGHEST, int(wanted / max(rounded, 1) * 2**64)))
-    return tuple(limits)
-
-
 def estimate_payload(
-    samples: Iterable[Sample], distinct_count: int, levels: Sequence[int]
+    sampled: Sequence[StoredBlock], distinct_count: int, levels: Sequence[int]
 ) -> Mapping[int, Estimate | None]:
-    """What *distinct_count* blocks would be stored in, by level; ``None`` without a sample.
+    """What *distinct_count* blocks of one size would be stored in, by level.
 
-    *samples* are all that were taken of one block size; each digest counts once.
+    ``None`` where no block was compressed as a whole.
     """
-    by_digest = {sample.digest: sample.stored_bytes for sample in samples}
-    stored = list(by_digest.values())
-    assert len(stored) <= distinct_count, "only blocks of the images are sampled"
+    whole = [block for block in sampled if block.whole]
+    paged = [block for block in sampled if not block.whole]
+    assert len(whole) <= distinct_count, "each different block is sampled once at the most"
     if distinct_count == 0:
         return dict.fromkeys(levels, Estimate(0, 0, 0))
-    if not stored:
+    if not whole:
         return dict.fromkeys(levels)
-    return {
-        level: _estimate([sizes[at] for sizes in stored], distinct_count)
-        for at, level in enumerate(levels)
-    }
+    found = {}
+    for at, level in enumerate(levels):
+        stored = [block.whole[at] for block in whole]
+        if len(whole) == distinct_count:
+            found[level] = Estimate(sum(stored), 0, len(whole))
+        elif paged:
+            in_pages = [block.pages[at] for block in whole]
+            pages = [block.pages[at] for block in paged]
+            found[level] = _by_ratio(stored, in_pages, pages, distinct_count)
+        else:
+            found[level] = _by_mean(stored, distinct_count)
+    return found
 
 
-def _estimate(stored: Sequence[int], distinct_count: int) -> Estimate:
+def _by_mean(stored: Sequence[int], distinct_count: int) -> Estimate:
     count = len(stored)
     total = round(fmean(stored) * distinct_count)
-    if count == distinct_count:
-        return Estimate(sum(stored), 0, count)
     if count < 2:
         return Estimate(total, None, count)
     left_out = 1 - count / distinct_count
-    error = _ERRORS_95 * stdev(stored) / sqrt(count) * sqrt(left_out) * distinct_count
-    return Estimate(total, round(error), count)
+    error = sqrt(variance(stored) / count * left_out) * distinct_count
+    return Estimate(total, round(_errors(count) * error), count)
+
+
+def _by_ratio(
+    stored: Sequence[int], in_pages: Sequence[int], pages: Sequence[int], distinct_count: int
+) -> Estimate:
+    ratio = sum(stored) / sum(in_pages)
+    total = round(ratio * fmean(pages) * distinct_count)
+    if len(stored) < 2 or len(pages) < 2:
+        return Estimate(total, None, len(stored))
+    rest = [one - ratio * other for one, other in zip(stored, in_pages, strict=True)]
+    of_ratio = variance(rest) / len(stored)
+    # The other pages of a sampled block are left out, too, so no less for few blocks.
+    of_pages = ratio**2 * variance(pages) / len(pages)
+    error = sqrt(of_ratio + of_pages) * distinct_count
+    return Estimate(total, round(_errors(len(stored)) * error), len(stored))
+
+
+def _errors(count: int) -> float:
+    return _ERRORS_95 + _FOR_SMALL / (count - 1)
+
+
+def filled_estimates(
+    estimates: Mapping[int, Mapping[int, Estimate | None]], unique_bytes: Mapping[int, int]
+) -> dict[int, Mapping[int, Estimate]]:
+    """*estimates* by block size, rising, and level, none of them missing.
+
+    Where no block of a size was in the sample, by the ratio of the next smaller size that has
+    one, with no error stated.
+    """
+    found: dict[int, Mapping[int, Estimate]] = {}
+    ratios: dict[int, float] = {}
+    for size, by_level in estimates.items():
+        filled = {}
+        for level, estimate in by_level.items():
+            if estimate is None:
+                guess = round(ratios.get(level, 1.0) * unique_bytes[size])
+                filled[level] = Estimate(guess, None, 0)
+            else:
+                filled[level] = estimate
+                ratios[level] = estimate.size_bytes / max(1, unique_bytes[size])
+        found[size] = filled
+    return found

@@ -11,10 +11,10 @@ import polars as pl
 from ebsim.analysis.images import Image
 from ebsim.analysis.sharing import (
     DIGEST_COLUMNS,
-    ROWS_PER_RANGE,
     digest_ranges,
     digests_in,
     rows_of,
+    rows_per_range,
 )
 
 BINS_MAX = 192
@@ -44,16 +44,14 @@ def lay_out(
     parts: Sequence[Sequence[Path]],
     block_size: int,
     row_count: int,
-    *,
-    rows_max: int = ROWS_PER_RANGE,
 ) -> list[Layout]:
     """Sort every block of *block_size* by where else it is found.
 
     Memory and cost: as ``count_sharing``; *row_count* is how many blocks there are.
     """
     layouts = [_empty(image, block_size) for image in images]
-    for digests in digest_ranges(row_count, rows_max):
-        known = digests_in(parts, block_size, digests)
+    for digests in digest_ranges(row_count, rows_per_range(row_count)):
+        known = digests_in(parts, [block_size], digests)
         words = [name for name in known.columns if name.startswith("images_")]
         owners = pl.sum_horizontal(pl.col(word).bitwise_count_ones() for word in words)
         known = known.select(
@@ -66,7 +64,7 @@ def lay_out(
             .alias("kind"),
         )
         for layout, paths in zip(layouts, parts, strict=True):
-            rows = rows_of(paths, block_size, digests).join(known.lazy(), on=DIGEST_COLUMNS)
+            rows = rows_of(paths, [block_size], digests).join(known.lazy(), on=DIGEST_COLUMNS)
             place = (pl.col("block_index") // layout.bin_blocks).alias("bin")
             counts = rows.group_by(place, "kind").len().collect()
             for turn, kind, count in counts.iter_rows():

@@ -1,7 +1,7 @@
 """The folder with the parts of an analysis: what an interrupted one goes on from.
 
 A part's name says what it was made from and how, so a part is used again exactly if it would
-be made again: the same image in the same state, the same piece, the same sample.
+be made again: the same image in the same state, and the same piece.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,8 +41,6 @@ class PartFolder:
             image.size_bytes,
             task.start,
             task.stop,
-            task.levels,
-            task.sample_limits,
         )
         return self.path / (xxh3_128_hexdigest(repr(made_from).encode()) + _SUFFIX)
 

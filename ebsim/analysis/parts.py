@@ -14,8 +14,7 @@ without touching a heap, and the statistics of row groups tell which hold a rang
 The file's own metadata has one entry, ``ebsim.part``, a JSON object: ``version`` 1,
 ``hole_bytes`` (of the piece, what the image's file system or format knows to be zeros),
 ``blocks`` (for each block size, smallest first, how many rows and the highest block index,
--1 without rows), ``samples``: a list of ``[block_size, digest in hexadecimal, [bytes stored at
-each level]]``.
+-1 without rows).
 """
 
 import io
@@ -43,24 +42,10 @@ _ROWS_PER_GROUP = 8192
 Column = npt.NDArray[np.uint64]
 
 
-class Sample(NamedTuple):
-    """A block that was compressed, and the bytes that a store would keep at each level."""
-
-    block_size: int
-    digest: bytes
-    stored_bytes: tuple[int, ...]
-
-    @property
-    def key(self) -> tuple[int, bytes]:
-        """What it is a sample of."""
-        return self.block_size, self.digest
-
-
 class Part(NamedTuple):
     """A scanned piece; *rows* has index and digest's halves for each of ``BLOCK_SIZES``."""
 
     hole_bytes: int
-    samples: Sequence[Sample]
     rows: Sequence[tuple[Column, Column, Column]]
 
 
@@ -71,7 +56,6 @@ class PartNotes(NamedTuple):
     """
 
     hole_bytes: int
-    samples: Sequence[Sample]
     blocks: Sequence[tuple[int, int]]
 
 
@@ -97,7 +81,6 @@ def encode_part(part: Part) -> bytes:
         "blocks": [
             [len(rows[0]), int(rows[0].max()) if len(rows[0]) else -1] for rows in part.rows
         ],
-        "samples": [[s.block_size, s.digest.hex(), list(s.stored_bytes)] for s in part.samples],
     }
     file = io.BytesIO()
     # Digests do not compress, and indexes in the digests' order hardly do.
@@ -119,8 +102,4 @@ def read_notes(file: Path) -> PartNotes | None:
         return None
     if notes.get("version") != VERSION:
         return None
-    samples = [
-        Sample(size, bytes.fromhex(digest), tuple(stored))
-        for size, digest, stored in notes["samples"]
-    ]
-    return PartNotes(notes["hole_bytes"], samples, list(map(tuple, notes["blocks"])))
+    return PartNotes(notes["hole_bytes"], list(map(tuple, notes["blocks"])))

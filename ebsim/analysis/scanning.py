@@ -17,8 +17,8 @@ from ebsim.units import MIB
 T = TypeVar("T")
 S = TypeVar("S")
 
-_PIECE_SIZE_MIN = 64 * MIB
-_PIECES_MAX = 4096
+_PIECE_SIZE_MIN, _PIECE_SIZE_MAX = 64 * MIB, 512 * MIB
+_PIECES_WANTED = 512
 
 Skipped = dict[str, str]
 """Why an image was left out, by its name."""
@@ -28,14 +28,12 @@ def piece_size(images: Sequence[Image]) -> int:
     """How large the pieces of *images* are: all alike, and not too many."""
     total_bytes = sum(image.padded_bytes for image in images)
     size = _PIECE_SIZE_MIN
-    while total_bytes // size > _PIECES_MAX:
+    while size < _PIECE_SIZE_MAX and total_bytes // size > _PIECES_WANTED:
         size *= 2
     return size
 
 
-def piece_tasks(
-    images: Sequence[Image], levels: Sequence[int], limits: Sequence[int | None]
-) -> list[PieceTask]:
+def piece_tasks(images: Sequence[Image]) -> list[PieceTask]:
     """What to scan: every piece of every image, snapshots of one store together."""
     size = piece_size(images)
     assert size % BLOCK_SIZE_MAX == 0, "a piece is whole stretches"
@@ -44,7 +42,7 @@ def piece_tasks(
         longest = max(image.padded_bytes for image in group)
         for start in range(0, longest, size):
             members = tuple(image for image in group if image.padded_bytes > start)
-            tasks.append(PieceTask(members, start, start + size, tuple(levels), tuple(limits)))
+            tasks.append(PieceTask(members, start, start + size))
     return tasks
 
 
@@ -88,7 +86,7 @@ def scan_all(
                 if image.name not in skipped and not folder.has(task, image)
             )
             if missing:
-                yield PieceTask(missing, task.start, task.stop, task.levels, task.sample_limits)
+                yield PieceTask(missing, task.start, task.stop)
             else:
                 progress.advance(_task_bytes(task))
 

@@ -9,7 +9,7 @@ The blocks are counted a range of digests at a time, each range small enough for
 Parts are sorted by digest, so a range is read without most of the rest.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-ROWS_PER_RANGE = 1 << 19
-"""So many blocks are counted at once: about 60 MiB."""
+_ROWS_PER_RANGE_MIN, _ROWS_PER_RANGE_MAX = 1 << 18, 1 << 21
+_RANGES_WANTED = 256
 
 _WORD_BITS = 64
 _SETS_PER_STEP = 4096
@@ -106,7 +106,15 @@ class Sharing:
             yield bits[:, : self.image_count], self.digest_counts[at : at + _SETS_PER_STEP]
 
 
-def digest_ranges(row_count: int, rows_max: int = ROWS_PER_RANGE) -> Iterator[tuple[int, int]]:
+def rows_per_range(row_count: int) -> int:
+    """How many of *row_count* blocks to count at once, at 400 bytes each.
+
+    Every range looks into every part, so a terabyte has fewer, larger ones: 800 MiB.
+    """
+    return max(_ROWS_PER_RANGE_MIN, min(_ROWS_PER_RANGE_MAX, row_count // _RANGES_WANTED))
+
+
+def digest_ranges(row_count: int, rows_max: int) -> Iterator[tuple[int, int]]:
     """Yield ranges of the digests' first halves, both ends in them, that cover all.
 
     Each has about *rows_max* of *row_count* blocks: digests are spread evenly.
@@ -118,75 +126,87 @@ def digest_ranges(row_count: int, rows_max: int = ROWS_PER_RANGE) -> Iterator[tu
 
 
 def rows_of(
-    paths: Sequence[Path], block_size: int, digests: tuple[int, int] | None = None
+    paths: Sequence[Path], block_sizes: Sequence[int], digests: tuple[int, int]
 ) -> pl.LazyFrame:
-    """The rows of one block size in *paths*, those in a range of digests only if given."""
-    rows = pl.scan_parquet(list(paths)).filter(pl.col("block_size") == block_size)
-    if digests is not None:
-        first, last = (pl.lit(border, dtype=pl.UInt64) for border in digests)
-        rows = rows.filter(pl.col("digest_high").is_between(first, last))
-    return rows
+    """The rows of some block sizes in *paths*, with digests in a range, its ends included."""
+    first, last = (pl.lit(border, dtype=pl.UInt64) for border in digests)
+    return pl.scan_parquet(list(paths)).filter(
+        pl.col("block_size").is_in(list(block_sizes)),
+        pl.col("digest_high").is_between(first, last),
+    )
 
 
 def count_sharing(
     parts: Sequence[Sequence[Path]],
-    block_size: int,
-    block_counts: Sequence[int],
+    block_counts: Mapping[int, Sequence[int]],
     *,
-    rows_max: int = ROWS_PER_RANGE,
-) -> Sharing:
-    """Count the blocks of *block_size* in *parts*, which are those of each image.
+    rows_max: int | None = None,
+) -> dict[int, Sharing]:
+    """Count the blocks of each size in *parts*, which are those of each image.
 
-    *block_counts* is how many each image has.  Memory: *rows_max* blocks, and the table of
-    sets.  Cost: one look at every part for each range of digests.
+    *block_counts* is how many each image has, by block size.  Memory: *rows_max* blocks,
+    ``rows_per_range`` by default, and the tables of sets.  Cost: one look at every part for
+    each range of digests.
     """
-    sets = _empty_sets(len(parts))
-    for digests in digest_ranges(sum(block_counts), rows_max):
-        found = _sets_in(parts, block_size, digests)
-        sets = pl.concat([sets, found]).group_by(_words(len(parts))).agg(pl.col("count").sum())
-    return Sharing(
-        len(parts),
-        np.array(block_counts, dtype=np.int64),
-        sets.select(_words(len(parts))).to_numpy().reshape(sets.height, -1),
-        sets["count"].to_numpy().astype(np.int64),
-    )
+    words = _words(len(parts))
+    if rows_max is None:
+        rows_max = rows_per_range(max(map(sum, block_counts.values()), default=0))
+    tables = {size: _empty_sets(len(parts)) for size in block_counts}
+    for sizes, row_count in _batches(block_counts, rows_max):
+        for digests in digest_ranges(row_count, rows_max):
+            found = digests_in(parts, sizes, digests)
+            sets = found.group_by("block_size", *words).agg(pl.len().cast(pl.Int64).alias("count"))
+            for size in sizes:
+                own = sets.filter(pl.col("block_size") == size).drop("block_size")
+                tables[size] = (
+                    pl.concat([tables[size], own]).group_by(words).agg(pl.col("count").sum())
+                )
+    return {
+        size: Sharing(
+            len(parts),
+            np.array(block_counts[size], dtype=np.int64),
+            sets.select(words).to_numpy().reshape(sets.height, -1),
+            sets["count"].to_numpy().astype(np.int64),
+        )
+        for size, sets in tables.items()
+    }
+
+
+def _batches(
+    block_counts: Mapping[int, Sequence[int]], rows_max: int
+) -> Iterator[tuple[list[int], int]]:
+    """Yield block sizes to count together, and how many blocks they have: small ones in one."""
+    sizes: list[int] = []
+    total = 0
+    for size, counts in block_counts.items():
+        if sizes and total + sum(counts) > rows_max:
+            yield sizes, total
+            sizes, total = [], 0
+        sizes.append(size)
+        total += sum(counts)
+    if sizes:
+        yield sizes, total
 
 
 def digests_in(
-    parts: Sequence[Sequence[Path]], block_size: int, digests: tuple[int, int]
+    parts: Sequence[Sequence[Path]], block_sizes: Sequence[int], digests: tuple[int, int]
 ) -> pl.DataFrame:
     """The digests of a range: each once, with its set of images and how often it occurs."""
     words = _words(len(parts))
-    found = []
+    none = pl.lit(0, dtype=pl.UInt64)
+    key = ("block_size", *DIGEST_COLUMNS)
+    rows = []
     for image, paths in enumerate(parts):
         bit = pl.lit(1 << image % _WORD_BITS, dtype=pl.UInt64)
-        none = pl.lit(0, dtype=pl.UInt64)
-        own = image // _WORD_BITS
-        rows = (
-            rows_of(paths, block_size, digests)
-            .group_by(DIGEST_COLUMNS)
-            .agg(pl.len().alias("count"))
-        )
-        found.append(
-            rows.with_columns(
-                (bit if at == own else none).alias(word) for at, word in enumerate(words)
-            ).collect(engine="streaming")
-        )
+        own = words[image // _WORD_BITS]
+        members = ((bit if word == own else none).alias(word) for word in words)
+        rows.append(rows_of(paths, block_sizes, digests).select(*key, *members))
     return (
-        pl.concat(found)
-        .lazy()
-        .group_by(DIGEST_COLUMNS)
-        .agg(pl.col("count").sum(), *(pl.col(word).bitwise_or() for word in words))
+        pl.concat(rows)
+        .group_by(key)
+        .agg(pl.len().alias("count"), *(pl.col(word).bitwise_or() for word in words))
         .collect(engine="streaming")
     )
-
-
-def _sets_in(
-    parts: Sequence[Sequence[Path]], block_size: int, digests: tuple[int, int]
-) -> pl.DataFrame:
-    words = _words(len(parts))
-    found = digests_in(parts, block_size, digests)
-    return found.group_by(words).agg(pl.len().cast(pl.Int64).alias("count"))
 
 
 def _words(image_count: int) -> list[str]:

@@ -10,8 +10,12 @@ for each image instead: 40 bytes a block, as borg's chunk lists take before comp
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log2
+
+import numpy as np
 
 from ebsim.analysis.block_digests import size_name
+from ebsim.analysis.compression_estimate import Estimate
 from ebsim.blockmap.geometry import FAN_OUT
 from ebsim.chunkstore.pack_format import ENTRY_SIZE, HEADER_SIZE
 from ebsim.units import format_size
@@ -91,15 +95,16 @@ def recommend(
 ) -> Recommendation:
     """The largest block size that needs hardly more room than the best.
 
-    *store_bytes* is what the whole store would need, by block size.
+    *store_bytes* is what the whole store would need, by block size, smoothed (see
+    ``smooth_payload``).
     """
+    if not any(store_bytes.values()):
+        return Recommendation(max(store_bytes), "There is nothing but zeros to store.")
     least = min(store_bytes.values())
     best = max(size for size, need in store_bytes.items() if need == least)
     chosen = max(size for size, need in store_bytes.items() if need <= least * _WORTH)
-    need = f"{size_name(chosen)} blocks need {format_size(store_bytes[chosen])}"
+    need = f"{size_name(chosen)} blocks need about {format_size(store_bytes[chosen])}"
     blocks = f"{distinct_counts[chosen]:,} different blocks"
-    if least == 0:
-        return Recommendation(chosen, "There is nothing but zeros to store.")
     if chosen == best:
         return Recommendation(chosen, f"{need} in {blocks}, the least of all block sizes.")
     more = store_bytes[chosen] / least - 1
@@ -109,3 +114,35 @@ def recommend(
         f"{need} in {blocks}: {more:.1%} more than {size_name(best)} blocks, which need the "
         f"least, with {fewer:.1f} times fewer blocks to keep, look up and reclaim.",
     )
+
+
+def smooth_payload(
+    unique_bytes: Mapping[int, int], payload: Mapping[int, Estimate]
+) -> dict[int, int]:
+    """The payload by block size, with the noise of the samples smoothed out.
+
+    A block size must not be recommended because its few sampled blocks compressed well by
+    chance.  How well content compresses changes little, and steadily, with the size of the
+    blocks, so the ratios are fitted by a straight line over the logarithm of the size, each
+    with the weight that its error gives it, which may fall and not rise.  Where nothing was
+    sampled the payload is what it is.
+    """
+    sizes = [size for size in payload if unique_bytes[size]]
+    if all(payload[size].error_bytes == 0 for size in sizes):
+        return {size: estimate.size_bytes for size, estimate in payload.items()}
+    ratios = [payload[size].size_bytes / unique_bytes[size] for size in sizes]
+    weights = []
+    for size in sizes:
+        error = payload[size].error_bytes
+        # Without a stated error about as good as nothing; never so good as to be all that counts.
+        relative = 1.0 if error is None else max(0.005, error / unique_bytes[size])
+        weights.append(1 / relative)
+    steps = [log2(size) for size in sizes]
+    slope, start = np.polyfit(steps, ratios, 1, w=weights) if len(sizes) > 1 else (0.0, ratios[0])
+    if slope > 0:
+        slope, start = 0.0, float(np.average(ratios, weights=np.square(weights)))
+    fitted = {size: start + slope * log2(size) for size in sizes}
+    return {
+        size: round(unique_bytes[size] * min(1.0, max(0.0, fitted.get(size, 0.0))))
+        for size in payload
+    }

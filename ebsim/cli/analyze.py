@@ -45,6 +45,18 @@ _PACKAGES = ("numpy", "polars")
     metavar="DIR",
     help="Keep what was scanned in DIR, and go on from what is there.",
 )
+@click.option(
+    "--parquet",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write every block's digest to FILE, for other programs.",
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a page of charts to FILE.",
+)
 @click.pass_obj
 def analyze(
     settings: Settings,
@@ -58,6 +70,8 @@ def analyze(
     compress_all: bool,
     keep_going: bool,
     parts: Path | None,
+    parquet: Path | None,
+    html: Path | None,
 ) -> None:
     """Measure what deduplication and compression save.
 
@@ -68,7 +82,7 @@ def analyze(
     \b
     Examples:
         ebsim analyze monday.img tuesday.img wednesday.img --series
-        ebsim analyze images/ --keep-going
+        ebsim analyze images/ --keep-going --html report.html
         ebsim analyze --store
     """
     if not images and not store:
@@ -84,6 +98,8 @@ def analyze(
         compress_all=compress_all,
         keep_going=keep_going,
         parts=parts,
+        parquet=parquet,
+        html=html,
     )
 
 

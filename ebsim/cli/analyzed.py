@@ -6,14 +6,18 @@ from pathlib import Path
 
 from ebsim.analysis.analyze_images import AnalysisOptions, analyze_images
 from ebsim.analysis.block_digests import size_name
-from ebsim.analysis.compression_estimate import Estimate
 from ebsim.analysis.document import analysis_document
+from ebsim.analysis.fingerprint_file import write_fingerprints
 from ebsim.analysis.image_list import ImageList, is_snapshot_name
+from ebsim.analysis.images import Image
+from ebsim.analysis.report_page import estimate_text, report_page
 from ebsim.analysis.results import Analysis
 from ebsim.cli.messages import printable, say
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.output import Column, print_json, print_table
 from ebsim.cli.settings import Settings
+from ebsim.durable_files import Files, write_atomically
+from ebsim.errors import TargetUnusable
 from ebsim.units import format_size
 
 
@@ -29,12 +33,16 @@ def run_analysis(
     compress_all: bool,
     keep_going: bool,
     parts: Path | None,
+    parquet: Path | None,
+    html: Path | None,
 ) -> None:
     """Analyse what *names* stand for and print it.
 
     Raises:
         SourceUnusable, NotFound, ...: as ``analyze_images`` and ``ImageList``.
     """
+    for target in (parquet, html):
+        _require_folder(target)
     found = ImageList(keep_going=keep_going)
     found.add_files(
         [name for name in names if not is_snapshot_name(name)],
@@ -49,15 +57,30 @@ def run_analysis(
     options = AnalysisOptions(
         levels=levels, parts=parts, compress_all=compress_all, keep_going=keep_going
     )
+
+    def export(images: Sequence[Image], image_parts: Sequence[Sequence[Path]]) -> None:
+        if parquet is not None:
+            write_fingerprints(parquet, images, image_parts)
+
     with settings.watching() as progress:
-        analysis = analyze_images(found.images, options, progress=progress)
+        analysis = analyze_images(found.images, options, progress=progress, then=export)
     analysis = replace(analysis, skipped={**found.skipped, **analysis.skipped})
     for name, reason in analysis.skipped.items():
         say(f"left out {printable(name)}: {reason}")
+    if html is not None:
+        write_atomically(Files(), html, report_page(analysis).encode())
     if settings.wants_json:
         print_json(analysis_document(analysis))
     else:
         _print_tables(analysis)
+
+
+def _require_folder(target: Path | None) -> None:
+    """Refuse a report that could not be written, before the work and not after it."""
+    if target is not None and (target.is_dir() or not target.parent.is_dir()):
+        raise TargetUnusable(
+            f"{target} cannot be written: it is a folder, or lies in none. Nothing was analysed."
+        )
 
 
 def _print_tables(analysis: Analysis) -> None:
@@ -98,7 +121,7 @@ def _print_sizes(analysis: Analysis) -> None:
                 format_size(result.repeated_within_bytes),
                 format_size(result.repeated_across_bytes),
                 format_size(result.unique_bytes),
-                *(_estimated(result.payload[level]) for level in analysis.levels),
+                *(estimate_text(result.payload[level]) for level in analysis.levels),
                 format_size(result.cost.total_bytes),
                 format_size(result.store_bytes(level)),
                 format_size(with_lists),
@@ -125,12 +148,3 @@ def _print_changes(analysis: Analysis) -> None:
         for change in analysis.changes
     ]
     print_table(columns, rows)
-
-
-def _estimated(estimate: Estimate) -> str:
-    size = format_size(estimate.size_bytes)
-    if estimate.error_bytes is None:
-        return f"{size} ±?"
-    if estimate.error_bytes == 0:
-        return size
-    return f"{size} ±{estimate.error_bytes / max(1, estimate.size_bytes):.0%}"
