@@ -34,7 +34,7 @@ from ebsim.errors import Conflict, MetadataCorrupt, UnsupportedFormat
 from ebsim.ids import Digest
 from ebsim.volumes.sparse_file import SparseFile, segment_paths
 
-_FORMAT = 1
+FORMAT = 1
 _CUT_PREFIX = "cut-"
 _PRESERVED_PREFIX = "preserved-"
 
@@ -228,7 +228,7 @@ class VolumeFolder:
 def _encode_state(state: VolumeState) -> bytes:
     values = asdict(state)
     values["origin"] = state.origin.hex() if state.origin is not None else None
-    values["format"] = _FORMAT
+    values["format"] = FORMAT
     body = json.dumps(values, sort_keys=True)
     return json.dumps({"state": values, "checksum": checksum(body.encode()).hex()}).encode()
 
@@ -240,7 +240,7 @@ def _decode_state(text: bytes, where: str) -> VolumeState:
         body = json.dumps(values, sort_keys=True)
         if checksum(body.encode()).hex() != document["checksum"]:
             raise MetadataCorrupt(where=where, found="a checksum that does not fit")
-        if values.pop("format") != _FORMAT:
+        if values.pop("format") != FORMAT:
             raise UnsupportedFormat(
                 f"{where} was written by a newer ebsim. Nothing was changed. Use that one."
             )

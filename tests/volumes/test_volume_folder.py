@@ -76,7 +76,7 @@ def test_what_was_never_a_state_is_noticed(folder: VolumeFolder, text: bytes) ->
 def test_a_newer_format_is_refused_by_name(
     folder: VolumeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ebsim.volumes.volume_folder._FORMAT", 2)
+    monkeypatch.setattr("ebsim.volumes.volume_folder.FORMAT", 2)
     folder.store(STATE)
     monkeypatch.undo()
     with pytest.raises(UnsupportedFormat, match="newer ebsim"):
