@@ -4,7 +4,8 @@
         NotFound                a named snapshot, volume, region ... does not exist
             SnapshotNotFound, VolumeNotFound, InstanceNotFound, RuleNotFound
         Conflict                the resource is in a state that forbids the request
-            VolumeInUse, SnapshotLocked, RuleLocked, NotPermitted, ModificationRateExceeded
+            VolumeInUse, SnapshotLocked, RuleLocked, ModificationRateExceeded
+            NotPermitted            its owner forbids it; PublicSharingBlocked
             QuotaExceeded           there are as many of a kind as there may be
         InvalidRequest          the caller's arguments make no sense, or none together
             UnsupportedParameter    understood, and refused by name
@@ -94,6 +95,10 @@ class QuotaExceeded(Conflict):
 
 class NotPermitted(Conflict):
     """The thing may be seen, and its owner, or a setting of his, forbids what was asked."""
+
+
+class PublicSharingBlocked(NotPermitted):
+    """The account has blocked that its snapshots become public."""
 
 
 class VolumeInUse(Conflict):

@@ -65,6 +65,16 @@ def _rest_missing_snapshot(error: errors.EbsimError) -> ApiError:
     )
 
 
+def _missing_rule(error: errors.EbsimError) -> ApiError:
+    assert isinstance(error, errors.RuleNotFound), "filed under it"
+    return ApiError(
+        "ResourceNotFoundException",
+        f"Rule '{error.rule_id}' does not exist.",
+        status=404,
+        fields={"Reason": "RULE_NOT_FOUND"},
+    )
+
+
 _EC2_CODES: Mapping[type[errors.EbsimError], Translation] = {
     errors.SnapshotNotFound: _missing_snapshot,
     errors.VolumeNotFound: _missing_volume,
@@ -74,6 +84,7 @@ _EC2_CODES: Mapping[type[errors.EbsimError], Translation] = {
     ClientTokenReused: _token_reused,
     errors.ModificationRateExceeded: _ec2("VolumeModificationRateExceeded"),
     errors.SnapshotLocked: _ec2("SnapshotLocked"),
+    errors.PublicSharingBlocked: _ec2("OperationNotPermitted"),
     errors.NotPermitted: _ec2("UnauthorizedOperation", 403),
     errors.InvalidGrantee: _ec2("InvalidAMIAttributeItemValue"),
     errors.Conflict: _ec2("IncorrectState"),
@@ -111,6 +122,12 @@ _JSON_CODES = {
     errors.UnsupportedParameter: _rest("ValidationException", 400),
     errors.InvalidRequest: _rest("ValidationException", 400),
 }
+_RBIN_CODES = {
+    **_REST_CODES,
+    errors.RuleNotFound: _missing_rule,
+    errors.RuleLocked: _rest("ConflictException", 409, "INVALID_RULE_STATE"),
+    errors.QuotaExceeded: _rest("ServiceQuotaExceededException", 402, "SERVICE_QUOTA_EXCEEDED"),
+}
 _KMS_CODES = {**_JSON_CODES, errors.NotFound: _rest("NotFoundException", 400)}
 _DLM_CODES = {
     **_JSON_CODES,
@@ -138,7 +155,7 @@ def api_error_of(service: Service, error: errors.EbsimError) -> ApiError:
 def _translations(service: Service) -> Mapping[type[errors.EbsimError], Translation]:
     if _has_forms(service):
         return _EC2_CODES
-    return {"kms": _KMS_CODES, "dlm": _DLM_CODES, "ebs": _REST_CODES}.get(
+    return {"kms": _KMS_CODES, "dlm": _DLM_CODES, "ebs": _REST_CODES, "rbin": _RBIN_CODES}.get(
         service.name, _JSON_CODES
     )
 

@@ -8,12 +8,16 @@ from ebsim.api.ec2 import (
     attachments,
     instances,
     places,
+    recycle_bin,
+    snapshot_access,
+    snapshot_locks,
     snapshots,
     tags,
     volume_changes,
     volume_health,
     volumes,
 )
+from ebsim.api.rbin import rules
 from ebsim.api.sts import caller
 
 GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
@@ -24,6 +28,9 @@ GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
     "ec2": (
         places.ACTIONS,
         snapshots.ACTIONS,
+        snapshot_access.ACTIONS,
+        snapshot_locks.ACTIONS,
+        recycle_bin.ACTIONS,
         tags.ACTIONS,
         volumes.ACTIONS,
         volume_changes.ACTIONS,
@@ -31,6 +38,7 @@ GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
         attachments.ACTIONS,
         instances.ACTIONS,
     ),
+    "rbin": (rules.ACTIONS,),
     "sts": (caller.ACTIONS,),
 }
 """The groups of each service; the service's name is botocore's, and what it is signed by."""

@@ -66,15 +66,32 @@ def _constraints(shape: Shape, value: object) -> Iterator[str]:
     if not isinstance(value, str):
         return
     # A pattern is never tried on more text than the model allows for it.
-    if shape.pattern and not is_too_long and _pattern(shape.pattern).fullmatch(value) is None:
+    if (
+        shape.pattern
+        and not is_too_long
+        and compiled_pattern(shape.pattern).fullmatch(value) is None
+    ):
         yield f"{_MUST} satisfy regular expression pattern: {shape.pattern}"
     if shape.choices and value not in shape.choices:
         yield f"{_MUST} satisfy enum value set: [{', '.join(shape.choices)}]"
 
 
+_CLASSES = {
+    r"\p{all}": r"\s\S",
+    # Letters and digits; the underscore is in every set that has both.
+    r"\p{L}": r"\w",
+    r"\p{N}": r"\w",
+    r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
+}
+_REPEATED_TWICE = re.compile(r"(\[[^\]]*\]\{\d+\})(\{)")
+
+
 @lru_cache(512)
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text)
+def compiled_pattern(text: str) -> re.Pattern[str]:
+    """A pattern of a model, which is one of Java's, as Python has it."""
+    for theirs, ours in _CLASSES.items():
+        text = text.replace(theirs, ours)
+    return re.compile(_REPEATED_TWICE.sub(r"(?:\1)\2", text))
 
 
 def _plain(number: float) -> str:

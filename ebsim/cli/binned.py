@@ -33,8 +33,8 @@ def ls(settings: Settings) -> None:
     """
     with opened_region(settings) as region:
         sweep_recycle_bin(region)
-        snapshots = snapshots_in_bin(region).snapshots
-        volumes = volumes_in_bin(region).volumes
+        snapshots = snapshots_in_bin(region)
+        volumes = volumes_in_bin(region)
     if settings.wants_json:
         print_json(
             {

@@ -100,13 +100,13 @@ def unlock_snapshot(region: Region, name: str) -> Snapshot:
 def list_locked_snapshots(
     region: Region,
     *,
-    states: Collection[LockState] = (),
+    states: Collection[LockState] | None = None,
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> SnapshotPage:
     """The account's snapshots that have a lock, also one that has expired, oldest first.
 
-    *states* is those to show; empty for all.
+    *states* is those to show; ``None`` for all.
 
     Raises:
         InvalidRequest: a page size out of range, or another listing's token.
@@ -117,7 +117,7 @@ def list_locked_snapshots(
         del reader
         lock = snapshot.lock
         is_shown = lock is not None and snapshot.bin_stay is None
-        if lock is not None and states:
+        if lock is not None and states is not None:
             is_shown = is_shown and lock.state_at(now_ns) in states
         return snapshot if is_shown else None
 

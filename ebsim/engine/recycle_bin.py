@@ -7,9 +7,9 @@ finds it, and ``sweep_recycle_bin`` gives back its room.
 Source: https://docs.aws.amazon.com/ebs/latest/userguide/recycle-bin.html
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ebsim.catalog.records import find_snapshot, find_volume, put_volume
 from ebsim.catalog.snapshot import Snapshot
@@ -32,68 +32,39 @@ _ROWS_PER_STEP = 256
 _NOTHING_YET = b""
 
 
-@dataclass(frozen=True, slots=True)
-class BinContents:
-    """Some of what an account has in the bin, oldest entry first, and where the rest begins."""
+def snapshots_in_bin(region: Region) -> list[Snapshot]:
+    """The account's snapshots in the bin, by the time at which they were deleted."""
 
-    snapshots: Sequence[Snapshot] = ()
-    volumes: Sequence[Volume] = ()
-    after: bytes | None = None
+    def look(reader: Reader) -> list[Snapshot | None]:
+        return [
+            find_snapshot(reader, snapshot_id_in(key)) for key in _keys(reader, region, "snap")
+        ]
 
-
-def snapshots_in_bin(
-    region: Region, *, after: bytes = _NOTHING_YET, limit: int | None = None
-) -> BinContents:
-    """At most *limit* of the account's snapshots in the bin; *after* is a former ``after``."""
-
-    def look(reader: Reader, key: bytes) -> Snapshot | None:
-        return find_snapshot(reader, snapshot_id_in(key))
-
-    found, last = _contents(region, b"snap", look, after, limit)
-    return BinContents(snapshots=[one for one in found if isinstance(one, Snapshot)], after=last)
+    found = region.metadata.read(look)
+    return [one for one in found if one is not None and _may_come_back(region, one)]
 
 
-def volumes_in_bin(
-    region: Region, *, after: bytes = _NOTHING_YET, limit: int | None = None
-) -> BinContents:
-    """At most *limit* of the account's volumes in the bin; *after* is a former ``after``."""
+def volumes_in_bin(region: Region) -> list[Volume]:
+    """The account's volumes in the bin, by the time at which they were deleted."""
 
-    def look(reader: Reader, key: bytes) -> Volume | None:
-        return find_volume(reader, volume_id_in(key))
+    def look(reader: Reader) -> list[Volume | None]:
+        return [find_volume(reader, volume_id_in(key)) for key in _keys(reader, region, "vol-")]
 
-    found, last = _contents(region, b"vol-", look, after, limit)
-    return BinContents(volumes=[one for one in found if isinstance(one, Volume)], after=last)
+    found = region.metadata.read(look)
+    return [one for one in found if one is not None and _may_come_back(region, one)]
 
 
-def _contents(
-    region: Region,
-    kind: bytes,
-    look: Callable[[Reader, bytes], Snapshot | Volume | None],
-    after: bytes,
-    limit: int | None,
-) -> tuple[list[Snapshot | Volume], bytes | None]:
-    prefix = region.account_id.encode() + kind
-    now_ns = region.clock.now_ns()
-
-    def step(reader: Reader) -> list[tuple[bytes, Snapshot | Volume | None]]:
-        start = prefix + after + b"\0" if after else prefix
+def _keys(reader: Reader, region: Region, kind: str) -> Iterator[bytes]:
+    prefix = f"{region.account_id}{kind}".encode()
+    start = prefix
+    while True:
         rows = reader.scan(
             Table.RECYCLE_BIN_BY_OWNER, start, prefix + _AFTER_ALL, limit=_ROWS_PER_STEP
         )
-        return [(key[len(prefix) :], look(reader, key)) for key, _ in rows]
-
-    found: list[Snapshot | Volume] = []
-    while True:
-        rows = region.metadata.read(step)
-        for suffix, resource in rows:
-            stay = resource.bin_stay if resource is not None else None
-            if resource is not None and stay is not None and not stay.is_over_at(now_ns):
-                if len(found) == limit:
-                    return found, after
-                found.append(resource)
-            after = suffix
+        yield from (key for key, _ in rows)
         if len(rows) < _ROWS_PER_STEP:
-            return found, None
+            return
+        start = rows[-1][0] + b"\0"
 
 
 def restore_snapshot_from_bin(region: Region, snapshot_id: str) -> Snapshot:

@@ -11,7 +11,7 @@ from ebsim.catalog.records import get_snapshot
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.engine.change_snapshot import change_snapshot
 from ebsim.engine.region import Region
-from ebsim.errors import InvalidGrantee, InvalidRequest, NotPermitted
+from ebsim.errors import InvalidGrantee, InvalidRequest, PublicSharingBlocked
 from ebsim.ids import AccountId, is_account_id
 from ebsim.metadata.transactions import Reader
 
@@ -53,7 +53,8 @@ def share_snapshot(region: Region, name: str, grantees: Grantees) -> Snapshot:
 
     Raises:
         SnapshotNotFound, InvalidRequest: a name, or more than 500 grantees at once.
-        NotPermitted: another's snapshot, or public sharing is blocked.
+        NotPermitted: another's snapshot.
+        PublicSharingBlocked: it was to become public.
     """
     _check_count(grantees)
 
@@ -141,7 +142,7 @@ def _check_count(grantees: Grantees) -> None:
 def _refuse_blocked(reader: Reader, snapshot: Snapshot) -> None:
     blocked = get_settings(reader, snapshot.owner_id).block_public_access
     if blocked is not BlockPublicAccess.UNBLOCKED:
-        raise NotPermitted(
+        raise PublicSharingBlocked(
             f"{snapshot.snapshot_id} cannot be made public: the account's block public access "
             f"for snapshots is '{blocked}'. Nothing was changed."
         )

@@ -14,7 +14,7 @@ from ebsim.api.dispatch import Desk
 from ebsim.api.identity import Auth
 from ebsim.api.metrics import Metrics
 from ebsim.api.regions import Regions
-from ebsim.clock import SystemClock
+from ebsim.clock import Clock, SystemClock
 from ebsim.durable_files import Files
 from ebsim.engine.access_keys import AccessKeys
 from ebsim.engine.home import prepare_home
@@ -41,11 +41,18 @@ def keys(home: Path) -> AccessKeys:
 
 
 @pytest.fixture
-def desk(home: Path, keys: AccessKeys) -> Iterator[Desk]:
+def region_clock() -> Clock:
+    """The time in the regions; a module that moves it overrides this."""
+    return SystemClock()
+
+
+@pytest.fixture
+def desk(home: Path, keys: AccessKeys, region_clock: Clock) -> Iterator[Desk]:
     """What answers requests, in this process.  A bug of ebsim's fails the test."""
     bugs: list[str] = []
+    # Of signatures and tokens: boto3 goes by the machine's.
     clock = SystemClock()
-    with closing(Regions(home, Files(), clock, Random(1), tell_bug=bugs.append)) as regions:
+    with closing(Regions(home, Files(), region_clock, Random(1), tell_bug=bugs.append)) as regions:
         yield Desk(
             regions=regions,
             find_key=keys.find_key,

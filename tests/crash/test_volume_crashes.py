@@ -113,7 +113,7 @@ def examine(state: CrashState, expected: list[Volume], data: bytes, home: Path) 
         recover(region)
         assert region.metadata.read(scan_volumes) == expected, state
         assert complaints_about(region) == [], state
-        for volume in volumes_in_bin(region).volumes:
+        for volume in volumes_in_bin(region):
             restore_volume_from_bin(region, volume.volume_id)
         for volume in local(region):
             if volume.origin is not None:

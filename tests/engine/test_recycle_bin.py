@@ -87,7 +87,7 @@ def read_all(device: BlockDevice) -> bytes:
 
 
 def ids_in_bin(region: Region) -> list[str]:
-    return [snapshot.snapshot_id for snapshot in snapshots_in_bin(region).snapshots]
+    return [snapshot.snapshot_id for snapshot in snapshots_in_bin(region)]
 
 
 def test_a_deleted_snapshot_comes_back_from_the_bin_as_it_was(
@@ -186,11 +186,6 @@ def test_a_failed_sweep_of_one_is_made_up_for_by_the_next(
     sweep_recycle_bin(region)
     assert sorted(ids_in_bin(region)) == sorted(ids[3:])
     assert [one.snapshot_id for one in list_snapshots(region).snapshots] == [ids[1]]
-    page = snapshots_in_bin(region, limit=2)
-    rest = snapshots_in_bin(region, after=page.after or b"", limit=2)
-    listed = [one.snapshot_id for one in (*page.snapshots, *rest.snapshots)]
-    assert sorted(listed) == sorted(ids[3:])
-    assert rest.after is None
 
 
 def test_a_deleted_volume_comes_back_from_the_bin_with_what_it_had_not_loaded(
@@ -210,7 +205,7 @@ def test_a_deleted_volume_comes_back_from_the_bin_with_what_it_had_not_loaded(
         remove_volume(region, volume.volume_id)
     clock.advance(3 * DAY - 1)
     sweep_recycle_bin(region)
-    assert [one.volume_id for one in volumes_in_bin(region).volumes] == [volume.volume_id]
+    assert [one.volume_id for one in volumes_in_bin(region)] == [volume.volume_id]
     assert restore_volume_from_bin(region, volume.volume_id) == before
     with open_volume(region, volume.volume_id, "test", hydrates=False) as opened:
         expected = bytearray(disk.read_bytes())

@@ -1,0 +1,1 @@
+"""Recycle Bin: rules for what is kept of what is deleted."""
