@@ -1,7 +1,7 @@
 """The analysis of some images: scan them once, then count what was found."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +15,7 @@ from ebsim.analysis.compression_sample import (
     compression_tasks,
     sample_shares,
 )
+from ebsim.analysis.executors import Workers
 from ebsim.analysis.images import Image
 from ebsim.analysis.layout import lay_out
 from ebsim.analysis.neighbours import (
@@ -41,8 +42,7 @@ class AnalysisOptions:
 
     Attributes:
         levels: The zstd levels to compress a sample at.
-        executor: What scans; threads of this process, one a processor, by default.
-        in_flight_max: How many pieces *executor* is given at once.
+        workers: What scans; threads of this process, one a processor, by default.
         parts: Where to keep the parts, so that an interrupted analysis goes on from them.
         compress_all: Compress every different block, not a sample.
         keep_going: Leave out images that cannot be read.
@@ -50,8 +50,7 @@ class AnalysisOptions:
     """
 
     levels: Sequence[int] = LEVELS_DEFAULT
-    executor: Executor | None = None
-    in_flight_max: int | None = None
+    workers: Workers | None = None
     parts: Path | None = None
     compress_all: bool = False
     keep_going: bool = False
@@ -86,8 +85,7 @@ def analyze_images(
         skipped = scan_all(
             tasks,
             folder,
-            workers.executor,
-            in_flight_max=workers.in_flight_max,
+            workers,
             keep_going=options.keep_going,
             progress=progress,
         )
@@ -103,22 +101,14 @@ def analyze_images(
     return analysis
 
 
-@dataclass(frozen=True, slots=True)
-class _Workers:
-    """What work is given to, and how many tasks at once."""
-
-    executor: Executor
-    in_flight_max: int
-
-
 @contextmanager
-def _workers(options: AnalysisOptions) -> Iterator[_Workers]:
-    count = default_thread_count()
-    if options.executor is not None:
-        yield _Workers(options.executor, options.in_flight_max or 2 * count)
+def _workers(options: AnalysisOptions) -> Iterator[Workers]:
+    if options.workers is not None:
+        yield options.workers
         return
+    count = default_thread_count()
     with ThreadPoolExecutor(count, "analyze") as pool:
-        yield _Workers(pool, count + 1)
+        yield Workers(pool, count + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +148,7 @@ class _Count:
     """The counting, once all is scanned."""
 
     def __init__(
-        self, scanned: _Scanned, options: AnalysisOptions, workers: _Workers, progress: Progress
+        self, scanned: _Scanned, options: AnalysisOptions, workers: Workers, progress: Progress
     ) -> None:
         self._scanned = scanned
         self._options = options
@@ -206,9 +196,7 @@ class _Count:
             changed = changed_blocks(scanned.paths[before], scanned.paths[after])
             tasks = comparison_tasks(first, second, changed)
             total = 0
-            for task, count in run_all(
-                differing_bytes, tasks, workers.executor, workers.in_flight_max
-            ):
+            for task, count in run_all(differing_bytes, tasks, workers):
                 total += count
                 self._progress.advance(task.size_bytes)
             yield NeighbourChange(
@@ -226,9 +214,7 @@ class _Count:
         tasks = compression_tasks(self._scanned.images, self._scanned.paths, shares, levels)
         self._progress.begin("compressing", None)
         sampled: dict[int, list[StoredBlock]] = {size: [] for size in BLOCK_SIZES}
-        for task, found in run_all(
-            compress_sample, tasks, workers.executor, workers.in_flight_max
-        ):
+        for task, found in run_all(compress_sample, tasks, workers):
             for block in found:
                 sampled[block.block_size].append(block)
             self._progress.advance(task.size_bytes)

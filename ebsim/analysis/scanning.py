@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
 from typing import TypeVar
 
 from ebsim.analysis.block_digests import BLOCK_SIZE_MAX
+from ebsim.analysis.executors import Workers
 from ebsim.analysis.images import Image, SnapshotPlace
 from ebsim.analysis.part_folder import PartFolder
 from ebsim.analysis.piece_scan import PieceTask, scan_piece
-from ebsim.errors import EbsimError
 from ebsim.progress import Progress
 from ebsim.units import MIB
 
@@ -61,9 +61,8 @@ def _groups(images: Sequence[Image]) -> list[list[Image]]:
 def scan_all(
     tasks: Sequence[PieceTask],
     folder: PartFolder,
-    executor: Executor,
+    workers: Workers,
     *,
-    in_flight_max: int,
     keep_going: bool,
     progress: Progress,
 ) -> Skipped:
@@ -90,7 +89,7 @@ def scan_all(
             else:
                 progress.advance(_task_bytes(task))
 
-    for task, results in run_all(scan_piece, needed(), executor, in_flight_max):
+    for task, results in run_all(scan_piece, needed(), workers):
         for result in results:
             if result.failure is None:
                 folder.write(folder.part_path(task, result.image), result.parquet)
@@ -104,9 +103,7 @@ def scan_all(
     return skipped
 
 
-def run_all(
-    work: Callable[[S], T], items: Iterable[S], executor: Executor, in_flight_max: int
-) -> Iterator[tuple[S, T]]:
+def run_all(work: Callable[[S], T], items: Iterable[S], workers: Workers) -> Iterator[tuple[S, T]]:
     """Yield each item and ``work(item)`` as they are done, a bounded number at once.
 
     Whoever stops early ends the work that has not begun.
@@ -115,8 +112,8 @@ def run_all(
     running: dict[Future[T], S] = {}
     try:
         while True:
-            for item in islice(rest, in_flight_max - len(running)):
-                running[executor.submit(work, item)] = item
+            for item in islice(rest, workers.in_flight_max - len(running)):
+                running[workers.executor.submit(work, item)] = item
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -130,11 +127,6 @@ def run_all(
 def default_thread_count() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def first_error(skipped: Skipped) -> EbsimError | None:
-    """What to say when nothing could be read."""
-    return EbsimError(next(iter(skipped.values()))) if skipped else None
 
 
 def _task_bytes(task: PieceTask) -> int:

@@ -165,7 +165,7 @@ def count_sharing(
         size: Sharing(
             len(parts),
             np.array(block_counts[size], dtype=np.int64),
-            sets.select(words).to_numpy().reshape(sets.height, -1),
+            sets.select(words).to_numpy().reshape(sets.height, len(words)),
             sets["count"].to_numpy().astype(np.int64),
         )
         for size, sets in tables.items()

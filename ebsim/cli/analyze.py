@@ -3,9 +3,11 @@
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 
+from ebsim.cli.analysis_request import AnalysisRequest
 from ebsim.cli.option_types import FormatType
 from ebsim.cli.settings import Settings
 from ebsim.errors import MissingTool
@@ -40,6 +42,11 @@ _PACKAGES = ("numpy", "polars")
 @click.option("--compress-all", is_flag=True, help="Compress every block, not a sample.")
 @click.option("--keep-going", is_flag=True, help="Leave out images that cannot be read.")
 @click.option(
+    "--executor",
+    metavar="dask://HOST:PORT",
+    help="Scan on a Dask cluster whose workers see the images at the same paths.",
+)
+@click.option(
     "--parts",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -58,21 +65,7 @@ _PACKAGES = ("numpy", "polars")
     help="Write a page of charts to FILE.",
 )
 @click.pass_obj
-def analyze(
-    settings: Settings,
-    *,
-    images: tuple[str, ...],
-    store: bool,
-    series: bool,
-    levels: tuple[int, ...],
-    image_format: str | None,
-    allow_backing_file: bool,
-    compress_all: bool,
-    keep_going: bool,
-    parts: Path | None,
-    parquet: Path | None,
-    html: Path | None,
-) -> None:
+def analyze(settings: Settings, /, **options: Any) -> None:
     """Measure what deduplication and compression save.
 
     An IMAGE is a disk image in any format, a device, a directory of images, a snapshot, or a
@@ -85,22 +78,10 @@ def analyze(
         ebsim analyze images/ --keep-going --html report.html
         ebsim analyze --store
     """
-    if not images and not store:
+    request = AnalysisRequest(**options)
+    if not request.images and not request.store:
         raise click.UsageError("Name an image, or say --store.")
-    _measures().run_analysis(
-        settings,
-        images,
-        whole_store=store,
-        is_series=series,
-        levels=tuple(dict.fromkeys(levels)),
-        image_format=image_format,
-        allow_backing_file=allow_backing_file,
-        compress_all=compress_all,
-        keep_going=keep_going,
-        parts=parts,
-        parquet=parquet,
-        html=html,
-    )
+    _measures().run_analysis(settings, request)
 
 
 def _measures() -> ModuleType:

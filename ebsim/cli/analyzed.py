@@ -1,17 +1,21 @@
 """Running an analysis and printing what it found."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from random import SystemRandom
 
 from ebsim.analysis.analyze_images import AnalysisOptions, analyze_images
 from ebsim.analysis.block_digests import size_name
 from ebsim.analysis.document import analysis_document
+from ebsim.analysis.executors import workers_at
 from ebsim.analysis.fingerprint_file import write_fingerprints
 from ebsim.analysis.image_list import ImageList, is_snapshot_name
 from ebsim.analysis.images import Image
 from ebsim.analysis.report_page import estimate_text, report_page
 from ebsim.analysis.results import Analysis
+from ebsim.cli.analysis_request import AnalysisRequest
 from ebsim.cli.messages import printable, say
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.output import Column, print_json, print_table
@@ -21,54 +25,47 @@ from ebsim.errors import TargetUnusable
 from ebsim.units import format_size
 
 
-def run_analysis(
-    settings: Settings,
-    names: Sequence[str],
-    *,
-    whole_store: bool,
-    is_series: bool,
-    levels: Sequence[int],
-    image_format: str | None,
-    allow_backing_file: bool,
-    compress_all: bool,
-    keep_going: bool,
-    parts: Path | None,
-    parquet: Path | None,
-    html: Path | None,
-) -> None:
-    """Analyse what *names* stand for and print it.
+def run_analysis(settings: Settings, request: AnalysisRequest) -> None:
+    """Analyse what *request* names and print it.
 
     Raises:
         SourceUnusable, NotFound, ...: as ``analyze_images`` and ``ImageList``.
     """
-    for target in (parquet, html):
+    for target in (request.parquet, request.html):
         _require_folder(target)
-    found = ImageList(keep_going=keep_going)
+    found = ImageList(keep_going=request.keep_going)
     found.add_files(
-        [name for name in names if not is_snapshot_name(name)],
-        image_format=image_format,
-        allow_backing_file=allow_backing_file,
-        is_series=is_series,
+        [name for name in request.images if not is_snapshot_name(name)],
+        image_format=request.image_format,
+        allow_backing_file=request.allow_backing_file,
+        is_series=request.series,
     )
-    snapshots = [name for name in names if is_snapshot_name(name)]
-    if whole_store or snapshots:
+    snapshots = [name for name in request.images if is_snapshot_name(name)]
+    if request.store or snapshots:
         with opened_region(settings) as region:
-            found.add_snapshots(region, None if whole_store else snapshots)
+            found.add_snapshots(region, None if request.store else snapshots)
     options = AnalysisOptions(
-        levels=levels, parts=parts, compress_all=compress_all, keep_going=keep_going
+        levels=tuple(dict.fromkeys(request.levels)),
+        parts=request.parts,
+        compress_all=request.compress_all,
+        keep_going=request.keep_going,
+        run=f"{SystemRandom().getrandbits(64):x}",
     )
 
     def export(images: Sequence[Image], image_parts: Sequence[Sequence[Path]]) -> None:
-        if parquet is not None:
-            write_fingerprints(parquet, images, image_parts)
+        if request.parquet is not None:
+            write_fingerprints(request.parquet, images, image_parts)
 
-    with settings.watching() as progress:
+    with ExitStack() as stack:
+        if request.executor is not None:
+            options = replace(options, workers=stack.enter_context(workers_at(request.executor)))
+        progress = stack.enter_context(settings.watching())
         analysis = analyze_images(found.images, options, progress=progress, then=export)
     analysis = replace(analysis, skipped={**found.skipped, **analysis.skipped})
     for name, reason in analysis.skipped.items():
         say(f"left out {printable(name)}: {reason}")
-    if html is not None:
-        write_atomically(Files(), html, report_page(analysis).encode())
+    if request.html is not None:
+        write_atomically(Files(), request.html, report_page(analysis).encode())
     if settings.wants_json:
         print_json(analysis_document(analysis))
     else:

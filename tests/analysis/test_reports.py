@@ -58,6 +58,17 @@ def test_a_page_is_whole_by_itself_and_well_formed(exported: tuple[Analysis, Pat
     assert "@media print" in page
 
 
+def test_a_disk_of_nothing_but_zeros_has_a_page_too(tmp_path: Path) -> None:
+    with (tmp_path / "empty.img").open("wb") as file:
+        file.truncate(MIB)
+    found = ImageList(keep_going=False)
+    found.add_files([str(tmp_path / "empty.img")])
+    analysis = analyze_images(found.images)
+    assert analysis.hole_bytes == MIB
+    assert {result.unique_bytes for result in analysis.sizes} == {0}
+    assert "nothing but zeros" in report_page(analysis)
+
+
 def test_names_cannot_bring_markup_into_a_page(exported: tuple[Analysis, Path]) -> None:
     page = report_page(exported[0])
     assert "day <2>" not in page
