@@ -47,7 +47,7 @@ class HydrationProgress:
 
     Attributes:
         loaded_bytes: Brought here by this process.
-        percent: Of the origin's leaves, how many are here.
+        percent: Of the origin's leaves, how much is here.
         seconds_left: At the speed so far, ``None`` before there is one.
         failure: Why some blocks could not be loaded, ``""`` if all could.
     """
@@ -128,7 +128,7 @@ class Hydrator:
         self._state = HydrationState.STOPPED
         self._loaded_bytes = 0
         self._leaf_count = 0
-        self._leaves_done = 0
+        self._leaves_done = 0.0
         self._leaves_here = 0
         self._started_at = monotonic()
         self._thread: threading.Thread | None = None
@@ -176,7 +176,7 @@ class Hydrator:
         if state is HydrationState.RUNNING and not self._running.is_set():
             state = HydrationState.PAUSED
         here = self._leaves_here + self._leaves_done
-        percent = 100 * here // self._leaf_count if self._leaf_count else 0
+        percent = min(int(100 * here / self._leaf_count), 99) if self._leaf_count else 0
         if state is HydrationState.DONE:
             percent = 100
         elapsed = monotonic() - self._started_at
@@ -250,7 +250,8 @@ class Hydrator:
 
     def _count_leaves(self, origin: Origin) -> None:
         """How many leaves there are, and how many of them are here already."""
-        self._leaf_count = self._leaves_here = self._leaves_done = 0
+        self._leaf_count = self._leaves_here = 0
+        self._leaves_done = 0.0
         for found in self._found_leaves(origin):
             if found.digest is not None:
                 self._leaf_count += 1
@@ -340,7 +341,9 @@ class Hydrator:
     def _load(self, origin: Origin, task: _Task) -> None:
         """Bring the absent blocks of *task* here."""
         absent = self._absent_mask(task.leaf_index) & task.mask
-        was_absent = absent
+        # What each block is of its leaf: a leaf is 64 MiB, and may take minutes.
+        share = 1 / absent.bit_count() if task.counts and absent else 0.0
+        shares_left = 1.0 if share else 0.0
         base = task.leaf_index << FAN_OUT_BITS
         if absent and task.leaf_digest is not None:
             for block in origin.leaf_blocks(task.leaf_index, task.leaf_digest):
@@ -354,20 +357,22 @@ class Hydrator:
                     self._volume.fill(block.block_index, origin.read_located(block))
                     # Here, not where somebody waits for a block: the disk may be slow to take it.
                     self._volume.begin_write_out(block.block_index)
-                    self._note_loaded()
+                    self._note_loaded(share)
+                    shares_left -= share
                 except StorageFull:
                     raise
                 except EbsimError as error:
                     self._failure = error
+                    shares_left -= share
         for start, stop in runs_of_bits(absent, base):
             self._volume.fill_zeros(start, min(stop, self._block_count))
-        if task.counts and was_absent:
-            with self._lock:
-                self._leaves_done += 1
+        with self._lock:
+            self._leaves_done += shares_left
 
-    def _note_loaded(self) -> None:
+    def _note_loaded(self, share: float) -> None:
         with self._lock:
             self._loaded_bytes += self._volume.block_size
+            self._leaves_done += share
 
     def _wait_for_turn(self) -> bool:
         """Wait while paused, for the rate and for who needs a block now; whether to go on."""

@@ -26,6 +26,7 @@ from ebsim.errors import (
 )
 from ebsim.ids import VolumeId
 from ebsim.units import GIB
+from ebsim.waiting import wait_until
 from tests.engine.stores import BLOCK, block_bytes, restored, take, write_disk
 
 BLOCKS = 64
@@ -245,3 +246,17 @@ def test_a_volume_of_an_instance_is_in_use(region: Region, lazy: str) -> None:
     create_instance(region, "db")
     attach_to_instance(region, lazy, "db", "/dev/sdf")
     assert status(region, lazy).state == "in-use"
+
+
+def test_how_far_loading_has_come_is_told_block_by_block(region: Region, image: Path) -> None:
+    """All of the volume is one leaf of the block map, and its second block never comes."""
+    made = create_volume(region, VolumeOptions(snapshot=take(region, image)))
+    with open_volume(region, made.volume_id, "test", hydrates=True, rate=1) as found:
+        hydrator = found.hydrator
+        assert hydrator is not None
+        assert wait_until(lambda: hydrator.progress().percent > 0, 30)
+        told = status(region, made.volume_id)
+    assert 0 < told.loaded_percent < 100
+    assert told.seconds_left is not None
+    assert told.seconds_left > 0
+    assert (told.hydration, told.stands_alone) == ("running", False)
