@@ -6,7 +6,6 @@ moment.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ebsim.catalog.volume import Volume
 from ebsim.durable_files import Files
 from ebsim.engine.open_volume import INITIALIZE, SNAPSHOT, serving_facts, volume_folder
 from ebsim.engine.region import Region
+from ebsim.errors import StorageUnavailable
 from ebsim.volumes.block_bitmap import BlockBitmap, bitmap_bytes
 from ebsim.volumes.control import Answer, ControlClient, NotServed
 from ebsim.volumes.sparse_file import segment_paths
@@ -97,8 +97,14 @@ def volume_status(region: Region, volume: Volume) -> VolumeStatus:
     """
     assert volume.is_local, "a source has no status"
     folder = volume_folder(region, volume.volume_id)
-    with suppress(NotServed):
+    try:
         return _as_told(folder, volume)
+    except NotServed:
+        pass
+    except StorageUnavailable:
+        # It may have been about to end when it was asked; then its socket is gone.
+        if folder.files.status(folder.control_socket) is not None:
+            raise
     return _as_found(folder, volume)
 
 

@@ -1,9 +1,11 @@
 """Volumes copied, grown, and asked how they are."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from socket import AF_UNIX, socket
 
 import pytest
 
@@ -20,6 +22,7 @@ from ebsim.engine.snapshot_volumes import create_snapshot_set
 from ebsim.engine.volume_status import VolumeStatus, volume_status
 from ebsim.errors import (
     InvalidRequest,
+    StorageUnavailable,
     UnsupportedParameter,
     VolumeInUse,
     VolumeNotFound,
@@ -260,3 +263,28 @@ def test_how_far_loading_has_come_is_told_block_by_block(region: Region, image: 
     assert told.seconds_left is not None
     assert told.seconds_left > 0
     assert (told.hydration, told.stands_alone) == ("running", False)
+
+
+@pytest.mark.parametrize("is_ending", [True, False])
+def test_a_process_that_hangs_up_is_believed_only_if_it_is_ending(
+    region: Region, image: Path, monkeypatch: pytest.MonkeyPatch, is_ending: bool
+) -> None:
+    """It takes its socket away before it lets go of those who are asking."""
+    made = create_volume(region, VolumeOptions(snapshot=take(region, image)))
+    folder = volume_folder(region, made.volume_id)
+    monkeypatch.chdir(folder.path)  # a socket's path must be short
+    with socket(AF_UNIX) as listening, ThreadPoolExecutor(1) as pool:
+        listening.bind(folder.control_socket.name)
+        listening.listen()
+
+        def hang_up() -> None:
+            asking, _ = listening.accept()
+            asking.recv(100)
+            if is_ending:
+                folder.control_socket.unlink()
+            asking.close()
+
+        hanging_up = pool.submit(hang_up)
+        with nullcontext() if is_ending else pytest.raises(StorageUnavailable):
+            assert status(region, made.volume_id).state == "available"
+        hanging_up.result()
