@@ -47,6 +47,9 @@ COMMANDS = {
     "key": LazyCommand(
         "ebsim.cli.access", "key", "Make, list and remove the keys that AWS clients sign with."
     ),
+    "lifecycle": LazyCommand(
+        "ebsim.cli.lifecycle", "lifecycle", "Take and delete snapshots by schedule."
+    ),
     "mount": LazyCommand(
         "ebsim.cli.mounted",
         "mount",

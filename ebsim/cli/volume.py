@@ -53,6 +53,14 @@ VOLUME_COMMANDS = {
         "status",
         "Tell whether volumes are well, and how far they are loaded.",
     ),
+    "tag": LazyCommand(
+        "ebsim.cli.tagged_volumes",
+        "tag",
+        "Set tags of the volume or source VOL; a key that it has already gets the new value.",
+    ),
+    "untag": LazyCommand(
+        "ebsim.cli.tagged_volumes", "untag", "Remove tags from the volume or source VOL."
+    ),
 }
 
 

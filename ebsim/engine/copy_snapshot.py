@@ -52,12 +52,14 @@ class CopyOptions:
         completion_duration_minutes: For a time-based copy: 15 to 2880, in steps of 15.  It
             is kept and told; the copy is made as fast as can be.
         thread_count: Threads that read and prove; ``None`` is one a processor.
+        system_tags: Tags that nobody could set, by which what made it knows it again.
     """
 
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     completion_duration_minutes: int | None = None
     thread_count: int | None = None
+    system_tags: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse what Amazon refuses, whatever the source is."""
@@ -169,7 +171,7 @@ class _Copying:
             block_size=original.block_size,
             generation=original.generation,
             description=options.description,
-            tags=dict(options.tags),
+            tags={**options.tags, **options.system_tags},
             copied_from=f"{self._source.name}/{original.snapshot_id}",
             completion_duration_minutes=options.completion_duration_minutes,
         )

@@ -26,6 +26,7 @@ class SnapshotOptions:
         image_format: What to read the source as; found out otherwise.
         allow_backing_file: Let an image name the file that it is based on.
         thread_count: Threads that read, hash and compress; ``None`` is one a processor.
+        system_tags: Tags that nobody could set, by which what made it knows it again.
     """
 
     description: str = ""
@@ -37,6 +38,7 @@ class SnapshotOptions:
     image_format: str | None = None
     allow_backing_file: bool = False
     thread_count: int | None = None
+    system_tags: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse what makes no sense, whatever the source is."""

@@ -123,7 +123,7 @@ def register(
         generation=next_generation(txn, now_ns),
         parent_id=base.snapshot_id if base else None,
         description=options.description,
-        tags=tags,
+        tags={**tags, **options.system_tags},
         lineage=volume.lineage,
     )
     put_snapshot(txn, snapshot)

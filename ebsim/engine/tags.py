@@ -18,6 +18,7 @@ TAG_COUNT_MAX = 50
 KEY_LENGTH_MAX = 127
 VALUE_LENGTH_MAX = 255
 DESCRIPTION_LENGTH_MAX = 255
+RESERVED_PREFIX = "aws:"
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
@@ -33,9 +34,10 @@ def check_tags(tags: Mapping[str, str]) -> None:
                 f"tag key '{key}' has {len(key)} characters, expected 1 to {KEY_LENGTH_MAX}. "
                 "Nothing was changed."
             )
-        if key.lower().startswith("aws:"):
+        if key.lower().startswith(RESERVED_PREFIX):
             raise InvalidRequest(
-                f"tag key '{key}' begins with 'aws:', which is reserved. Nothing was changed."
+                f"tag key '{key}' begins with '{RESERVED_PREFIX}', which is reserved. Nothing was "
+                "changed."
             )
         if len(value) > VALUE_LENGTH_MAX:
             raise InvalidRequest(
@@ -70,12 +72,19 @@ def tag_snapshot(region: Region, name: str, tags: Mapping[str, str]) -> Snapshot
 
     An account that a snapshot is shared with has tags of its own on it.
     """
+    check_tags(tags)
     return _change_tags(region, name, lambda old: {**old, **tags})
 
 
 def untag_snapshot(region: Region, name: str, keys: Iterable[str]) -> Snapshot:
     """Remove the tags of *keys*; those that are not there are passed over."""
     gone = set(keys)
+    for key in sorted(gone):
+        if key.lower().startswith(RESERVED_PREFIX):
+            raise InvalidRequest(
+                f"tag key '{key}' begins with '{RESERVED_PREFIX}', which is reserved. Nothing was "
+                "changed."
+            )
     return _change_tags(
         region, name, lambda old: {key: value for key, value in old.items() if key not in gone}
     )
@@ -89,7 +98,8 @@ def _change_tags(
     def changed(reader: Reader) -> Snapshot:
         old = get_usable_snapshot(reader, me, name)
         tags = change(old.tags)
-        check_tags(tags)
+        # Those of a lifecycle policy are not the user's to set, nor counted as his.
+        check_tags({key: tags[key] for key in tags if not key.startswith(RESERVED_PREFIX)})
         if old.owner_id == me:
             return replace(old, tags=tags)
         # What was found is as this account sees it.

@@ -112,3 +112,13 @@ def test_every_command_shown_in_a_sentence_exists() -> None:
         for words in shown
         if not f"{words} ".startswith(tuple(f"{name} " for name in [*known, "COMMAND"]))
     ] == []
+
+
+@pytest.mark.slow
+def test_schedules_and_sinks_can_be_pasted(tmp_path: Path) -> None:
+    make = "head -c 1M /dev/zero > data.img"
+    look = "ebsim lifecycle run --now; ebsim events deliver; ebsim events sink ls"
+    done = paste([make, *shell_blocks("Schedules and retention"), look], tmp_path)
+    assert (done.returncode, done.stderr.count("error")) == (0, 0), done.stderr
+    assert done.stdout.count("policy-") == 4
+    assert {"createSnapshot", "audit", "alarm"} <= set(done.stdout.split())

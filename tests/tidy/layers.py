@@ -61,6 +61,7 @@ NAMED_BY_CLI = frozenset(
         "ebsim.catalog.audience",
         "ebsim.catalog.event",
         "ebsim.catalog.event_pattern",
+        "ebsim.catalog.lifecycle_policy",
         "ebsim.catalog.retention_rule",
         "ebsim.catalog.snapshot",
         "ebsim.catalog.snapshot_filter",

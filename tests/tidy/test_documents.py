@@ -10,6 +10,7 @@ import pytest
 from ebsim.cli.exit_codes import ExitCode
 from ebsim.cli.instance import INSTANCE_COMMANDS
 from ebsim.cli.lazy_commands import COMMANDS, LazyCommand
+from ebsim.cli.lifecycle import LIFECYCLE_COMMANDS
 from ebsim.cli.main import ebsim
 from ebsim.cli.recycle_bin import RECYCLE_BIN_COMMANDS, RULE_COMMANDS
 from ebsim.cli.shown_events import EVENT_COMMANDS
@@ -89,6 +90,7 @@ GROUPED = [
     *RECYCLE_BIN_COMMANDS.values(),
     *RULE_COMMANDS.values(),
     *EVENT_COMMANDS.values(),
+    *LIFECYCLE_COMMANDS.values(),
 ]
 
 
