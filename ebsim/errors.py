@@ -4,7 +4,8 @@
         NotFound                a named snapshot, volume, region ... does not exist
             SnapshotNotFound, VolumeNotFound, InstanceNotFound, RuleNotFound
         Conflict                the resource is in a state that forbids the request
-            VolumeInUse, SnapshotLocked, RuleLocked, ModificationRateExceeded
+            VolumeInUse, SnapshotLocked, SnapshotArchived, RuleLocked,
+            ModificationRateExceeded
             NotPermitted            its owner forbids it; PublicSharingBlocked
             QuotaExceeded           there are as many of a kind as there may be
         InvalidRequest          the caller's arguments make no sense, or none together
@@ -99,6 +100,17 @@ class NotPermitted(Conflict):
 
 class PublicSharingBlocked(NotPermitted):
     """The account has blocked that its snapshots become public."""
+
+
+class SnapshotArchived(Conflict):
+    """The snapshot is archived, and must be restored before it can be used."""
+
+    def __init__(self, snapshot_id: str) -> None:
+        self.snapshot_id = snapshot_id
+        super().__init__(
+            f"{snapshot_id} is archived and cannot be used. Nothing was changed. "
+            f"Restore it first: ebsim snapshot unarchive {snapshot_id}"
+        )
 
 
 class VolumeInUse(Conflict):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ebsim.analysis.images import Image, SnapshotPlace, file_image
-from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.snapshot import Snapshot
 from ebsim.engine.list_snapshots import list_snapshots
 from ebsim.engine.region import Region
 from ebsim.errors import EbsimError, InvalidRequest, NotFound
@@ -60,9 +60,7 @@ class ImageList:
             NotFound: there is no completed snapshot of a name.
         """
         completed = [
-            snapshot
-            for snapshot in list_snapshots(region).snapshots
-            if snapshot.state is SnapshotState.COMPLETED
+            snapshot for snapshot in list_snapshots(region).snapshots if snapshot.is_readable
         ]
         wanted = completed if names is None else list(_chosen(completed, names))
         for snapshot in sorted(wanted, key=lambda each: (each.volume_id, each.start_time_ns)):

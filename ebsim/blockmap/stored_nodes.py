@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from ebsim.chunkstore.chunk_reader import ChunkReader
+from ebsim.chunkstore.chunk_source import ChunkSource
 from ebsim.ids import Digest
 
 
 class StoredNodes:
     """A ``NodeStore`` that only reads, and counts what it reads."""
 
-    def __init__(self, chunks: ChunkReader) -> None:
+    def __init__(self, chunks: ChunkSource) -> None:
         self._chunks = chunks
         self.load_count = 0
 

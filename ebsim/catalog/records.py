@@ -16,12 +16,12 @@ from ebsim.catalog.audience import may_use
 from ebsim.catalog.instance import Instance, decode_instance, encode_instance
 from ebsim.catalog.snapshot import (
     Snapshot,
-    SnapshotState,
     decode_snapshot,
     encode_snapshot,
     seen_by,
 )
 from ebsim.catalog.snapshot_index import IndexRow, bin_rows, index_rows, snapshot_id_in
+from ebsim.catalog.storage_tier import Archive
 from ebsim.catalog.volume import Volume, decode_volume, deleted, encode_volume
 from ebsim.content.digest import block_digest
 from ebsim.errors import (
@@ -63,9 +63,16 @@ def remove_snapshot(txn: Transaction, snapshot: Snapshot) -> None:
     """Remove *snapshot* and its index rows, and what its volume left if it was the last."""
     txn.delete_many(Table.SNAPSHOTS, [snapshot.snapshot_id.encode()])
     _change_index(txn, index_rows(snapshot), frozenset())
+    if snapshot.archive is not None:
+        drop_archive(txn, snapshot.archive)
     volume = find_volume(txn, snapshot.volume_id)
     if volume is not None and volume.is_deleted:
         remove_volume(txn, volume)
+
+
+def drop_archive(txn: Transaction, archive: Archive) -> None:
+    """Have the packs of *archive* deleted: nobody needs them any more."""
+    txn.put_many(Table.ARCHIVES_DROPPED, [(archive.archive_id.encode(), b"")])
 
 
 def find_snapshot(reader: Reader, snapshot_id: SnapshotId) -> Snapshot | None:
@@ -136,13 +143,13 @@ def _scan(
 
 
 def newest_completed(reader: Reader, volume_id: VolumeId) -> Snapshot | None:
-    """The volume's completed snapshot that was begun last."""
+    """The volume's completed snapshot that was begun last; archived ones are passed over."""
     start, stop = volume_id.encode(), volume_id.encode() + _AFTER_ALL
     while True:
         rows = reader.scan(Table.SNAPSHOTS_BY_VOLUME, start, stop, limit=16, reverse=True)
         for key, _ in rows:
             snapshot = find_snapshot(reader, snapshot_id_in(key))
-            if snapshot is not None and snapshot.state is SnapshotState.COMPLETED:
+            if snapshot is not None and snapshot.is_readable:
                 return snapshot
         if len(rows) < 16:
             return None

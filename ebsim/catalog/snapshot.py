@@ -11,6 +11,7 @@ from typing import Any
 
 from ebsim.catalog.bin_stay import BinStay
 from ebsim.catalog.snapshot_lock import SnapshotLock, lock_from_json, started
+from ebsim.catalog.storage_tier import Archive, StorageTier, Tiering, tiering_from_json
 from ebsim.catalog.volume import UNKNOWN_VOLUME
 from ebsim.errors import MetadataCorrupt
 from ebsim.ids import AccountId, Digest, SnapshotId, VolumeId
@@ -32,7 +33,8 @@ class Snapshot:
     Attributes:
         size_bytes: The disk's exact length; what a restore gives back.
         block_size: Bytes.
-        root: The root digest of its block map; ``None`` until it is completed.
+        root: The root digest of its block map in the region; ``None`` until it is
+            completed, and while it is archived.
         generation: The write generation given to the blocks that it found changed.
         block_count: Blocks present in its map, its own and inherited ones.
         changed_block_count: Blocks that differ from the parent's, vanished ones included.
@@ -48,6 +50,10 @@ class Snapshot:
         completion_duration_minutes: The time in which a copy was asked to be done.
         lineage: What it shares with every snapshot whose write generations may be compared
             with its own, if that is not the volume; see ``lineage_of``.
+        archive: Where it is stored complete by itself.  It is archived while it has this
+            and no root, and temporarily restored while it has both.
+        tiering: What was last done to archive or restore it.
+        restore_expiry_time_ns: When a temporary restore ends.
     """
 
     snapshot_id: SnapshotId
@@ -76,6 +82,23 @@ class Snapshot:
     copied_from: str = ""
     completion_duration_minutes: int | None = None
     lineage: str = ""
+    archive: Archive | None = None
+    tiering: Tiering | None = None
+    restore_expiry_time_ns: int | None = None
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether its bytes are in the archive alone, so that it has no root to be read from."""
+        return self.archive is not None and self.root is None
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it is completed, and its bytes are in the region."""
+        return self.state is SnapshotState.COMPLETED and self.root is not None
+
+    @property
+    def storage_tier(self) -> StorageTier:
+        return StorageTier.ARCHIVE if self.is_archived else StorageTier.STANDARD
 
     @property
     def volume_size_gib(self) -> int:
@@ -97,6 +120,9 @@ _ADDED_LATER: dict[str, Any] = {
     "copied_from": "",
     "completion_duration_minutes": None,
     "lineage": "",
+    "archive": None,
+    "tiering": None,
+    "restore_expiry_time_ns": None,
 }
 """Fields that the first version did not have, and what they are where it left them out."""
 
@@ -182,6 +208,10 @@ def snapshot_from_json(values: Mapping[str, Any]) -> Snapshot:
             known["lock"] = lock_from_json(values["lock"])
         if "bin_stay" in values:
             known["bin_stay"] = BinStay(**values["bin_stay"])
+        if "archive" in values:
+            known["archive"] = Archive(**values["archive"])
+        if "tiering" in values:
+            known["tiering"] = tiering_from_json(values["tiering"])
         return Snapshot(**known)
     except (KeyError, TypeError, ValueError) as error:
         raise MetadataCorrupt(where="a snapshot record", found=repr(error)) from error

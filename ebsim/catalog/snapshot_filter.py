@@ -37,9 +37,10 @@ _FIELDS: dict[str, Callable[[Snapshot], Sequence[str]]] = {
     "snapshot-id": lambda s: [s.snapshot_id],
     "start-time": lambda s: [to_iso8601(s.start_time_ns)],
     "status": lambda s: [s.state],
-    "storage-tier": lambda _: ["standard"],
+    "storage-tier": lambda s: [s.storage_tier],
     "tag-key": lambda s: list(s.tags),
     "tag-value": lambda s: list(s.tags.values()),
+    "transfer-type": lambda s: [s.transfer_type],
     "volume-id": lambda s: [s.volume_id],
     "volume-size": lambda s: [str(s.volume_size_gib)],
 }

@@ -7,6 +7,8 @@
     SNAPSHOTS_LOCKED     owner id, start time 8 BE, snapshot id          locked, or once locked
     RECYCLE_BIN          exit time 8 BE, id                              in the recycle bin
     RECYCLE_BIN_BY_OWNER owner id, "snap" or "vol-", enter time 8 BE, id in the recycle bin
+    ARCHIVES             archive id, "/", snapshot id                    those with an archive
+    RESTORE_EXPIRIES     expiry time 8 BE, snapshot id                   restored for a time
 
 Every value is empty.  What follows the first part of a key is the same in the first four,
 so that several streams can be merged into one listing by start time.
@@ -34,11 +36,14 @@ INDEX_TABLES = (
     Table.SNAPSHOTS_LOCKED,
     Table.RECYCLE_BIN,
     Table.RECYCLE_BIN_BY_OWNER,
+    Table.ARCHIVES,
+    Table.RESTORE_EXPIRIES,
 )
 
 
 def index_rows(snapshot: Snapshot) -> frozenset[IndexRow]:
     """The rows that find *snapshot*."""
+    name = snapshot.snapshot_id
     suffix = snapshot.start_time_ns.to_bytes(8, "big") + snapshot.snapshot_id.encode()
     rows = {(Table.SNAPSHOTS_BY_VOLUME, snapshot.volume_id.encode() + suffix)}
     stay = snapshot.bin_stay
@@ -48,6 +53,11 @@ def index_rows(snapshot: Snapshot) -> frozenset[IndexRow]:
         rows.add((Table.SNAPSHOTS_BY_TIME, snapshot.owner_id.encode() + suffix))
         for who in (*snapshot.shared_with, *([PUBLIC] if snapshot.is_public else [])):
             rows.add((Table.SNAPSHOTS_SHARED, who.encode() + suffix))
+    if snapshot.archive is not None:
+        rows.add((Table.ARCHIVES, f"{snapshot.archive.archive_id}/{name}".encode()))
+    if snapshot.restore_expiry_time_ns is not None:
+        expiry = snapshot.restore_expiry_time_ns.to_bytes(8, "big")
+        rows.add((Table.RESTORE_EXPIRIES, expiry + name.encode()))
     if snapshot.lock is not None:
         rows.add((Table.SNAPSHOTS_LOCKED, snapshot.owner_id.encode() + suffix))
     return frozenset(rows)

@@ -183,7 +183,7 @@ class Reclaimer:
 
 def session_of(pack_name: str) -> str:
     """The id of the session that wrote a pack."""
-    return pack_name.removeprefix("packs/").partition("-")[0]
+    return pack_name.rpartition("/")[2].partition("-")[0]
 
 
 def _bounded(numbers: Sequence[int], locations: Mapping[int, Location]) -> list[int]:

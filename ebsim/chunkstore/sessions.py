@@ -26,12 +26,18 @@ class Session:
         self._path = path
         self._descriptor = descriptor
         self._pack_count = 0
+        self._archive_pack_count = 0
         self.session_id = path.name
 
     def next_pack_name(self) -> str:
         """A name that no pack ever had."""
         self._pack_count += 1
         return f"packs/{self.session_id}-{self._pack_count:06x}.pack"
+
+    def next_archive_pack_name(self) -> str:
+        """The same for the one archive that a session may make."""
+        self._archive_pack_count += 1
+        return f"archive/{self.session_id}-{self._archive_pack_count:06x}.pack"
 
     def close(self) -> None:
         """End the session.  Call it only when the session has left nothing undone."""

@@ -43,7 +43,7 @@ def snapshot_document(snapshot: Snapshot) -> Document:
         "Description": snapshot.description,
         "VolumeSize": snapshot.volume_size_gib,
         "Encrypted": False,
-        "StorageTier": "standard",
+        "StorageTier": snapshot.storage_tier.value,
         "TransferType": snapshot.transfer_type,
         "Tags": tag_list(snapshot.tags),
         "SizeBytes": snapshot.size_bytes,
@@ -63,6 +63,16 @@ def snapshot_document(snapshot: Snapshot) -> Document:
         document["ParentSnapshotId"] = snapshot.parent_id
     if snapshot.completion_duration_minutes is not None:
         document["CompletionDurationMinutes"] = snapshot.completion_duration_minutes
+    if snapshot.restore_expiry_time_ns is not None:
+        document["RestoreExpiryTime"] = to_iso8601(snapshot.restore_expiry_time_ns)
+    if snapshot.tiering is not None:
+        document["LastTieringOperationStatus"] = snapshot.tiering.status.value
+        document["LastTieringStartTime"] = to_iso8601(snapshot.tiering.start_time_ns)
+    if snapshot.tiering is not None and snapshot.tiering.detail:
+        document["LastTieringOperationStatusDetail"] = snapshot.tiering.detail
+    if snapshot.archive is not None:
+        document["ArchivalCompleteTime"] = to_iso8601(snapshot.archive.complete_time_ns)
+        document["ArchivedBytes"] = snapshot.archive.size_bytes
     if snapshot.copied_from:
         document["CopiedFrom"] = snapshot.copied_from
     return document

@@ -28,6 +28,9 @@ def print_stats(settings: Settings, stats: StoreStats) -> None:
         "unique blocks": str(stats.block_count),
         "map nodes": str(stats.node_count),
     }
+    if stats.archive_count:
+        archived = counted(stats.archive_count, "snapshot")
+        fields["archived"] = f"{archived}, {format_size(stats.archive_bytes)}"
     waiting = {
         "interrupted snapshots": stats.interrupted_upload_count,
         "damaged chunks": stats.damaged_chunk_count,
@@ -79,6 +82,8 @@ def _stats_document(stats: StoreStats) -> dict[str, object]:
         "LiveBytes": stats.live_bytes,
         "OccupiedBytes": stats.occupied_bytes,
         "WastedBytes": stats.wasted_bytes,
+        "ArchivedSnapshotCount": stats.archive_count,
+        "ArchivedBytes": stats.archive_bytes,
         "PackBytes": stats.pack_bytes,
         "PackCount": stats.pack_count,
         "ChunkCount": stats.chunk_count,

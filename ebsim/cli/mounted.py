@@ -57,14 +57,15 @@ class RegionShelf:
             return [self._only]
         if folder == _SNAPSHOTS:
             completed = [Filter("status", (SnapshotState.COMPLETED.value,))]
-            return [s.snapshot_id for s in list_snapshots(self._region, completed).snapshots]
+            shown = list_snapshots(self._region, completed).snapshots
+            return [snapshot.snapshot_id for snapshot in shown if snapshot.is_readable]
         return [volume.volume_id for volume in list_volumes(self._region) if volume.is_local]
 
     def find(self, folder: str, name: str) -> Image | None:
         try:
             if folder == _SNAPSHOTS:
                 snapshot = show_snapshot(self._region, name)
-                is_there = snapshot.state is SnapshotState.COMPLETED
+                is_there = snapshot.is_readable
                 image = Image(snapshot.size_bytes, snapshot.start_time_ns, False)
                 return image if is_there and snapshot.snapshot_id == name else None
             volume = local_volume(self._region, name)

@@ -5,6 +5,11 @@ import click
 from ebsim.cli.lazy_commands import LazyCommand, LazyGroup
 
 SNAPSHOT_COMMANDS = {
+    "archive": LazyCommand(
+        "ebsim.cli.archived_snapshots",
+        "archive",
+        "Store the snapshot SNAP complete by itself, and give back what only it needed.",
+    ),
     "copy": LazyCommand(
         "ebsim.cli.copied_snapshots",
         "copy",
@@ -58,6 +63,16 @@ SNAPSHOT_COMMANDS = {
         "ebsim.cli.shared_snapshots",
         "unshare",
         "Let accounts use the snapshot SNAP no more; volumes that they made stay theirs.",
+    ),
+    "tiers": LazyCommand(
+        "ebsim.cli.archived_snapshots",
+        "tiers",
+        "Show the tier of snapshots that were ever archived, and what was last done to them.",
+    ),
+    "unarchive": LazyCommand(
+        "ebsim.cli.archived_snapshots",
+        "unarchive",
+        "Restore the archived snapshot SNAP, so that it can be used.",
     ),
     "untag": LazyCommand(
         "ebsim.cli.tagged_snapshots", "untag", "Remove tags from the snapshot SNAP."

@@ -175,6 +175,8 @@ def _compare_rows(snapshot_id: SnapshotId, rows: _Rows) -> Iterator[CatalogFault
     if not rows.indexed:
         what = "rows that find it are missing"
         yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.PUT_ROWS)
+    if rows.snapshot is not None and rows.snapshot.is_archived:
+        return
     if rows.root_number is None:
         what = "the root of its block map is not in the store"
         yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.HOLD_ROOT, is_lost=True)
@@ -325,5 +327,6 @@ def _may_hold(reader: Reader, region: Region, owner: str) -> bool:
     ]  # fmt: skip
     if volume is not None:
         return volume.origin is not None and holds == [volume_holder(volume.volume_id)]
+    snapshot = find_snapshot(reader, snapshot_id)
     expected: list[Holder] = [root_holder(snapshot_id)]
-    return find_snapshot(reader, snapshot_id) is not None and holds == expected
+    return snapshot is not None and not snapshot.is_archived and holds == expected

@@ -20,9 +20,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from ebsim.catalog.snapshot import Snapshot
+from ebsim.engine.archive_check import ArchiveFault
 from ebsim.engine.blast_radius import BlastRadius
 from ebsim.engine.check_report import (
     AffectedSnapshot,
+    BlockRange,
     Checked,
     CheckReport,
     Finding,
@@ -71,6 +74,8 @@ def check_store(
         repairs = repair_region(region, survey, radius.sources)
         recover(region)
         after = survey_region(region, read_data=False, sample=0.0, progress=progress)
+        # Archives are not repaired, and what is wrong with a block is not seen unread.
+        after.archives = survey.archives
         left = list(findings_of(after, BlastRadius(region.metadata, after.bad_chunks).affects))
         findings = _with_outcome(findings, left)
     return CheckReport(
@@ -136,8 +141,22 @@ def findings_of(
     for fault in survey.catalog:
         lost = [AffectedSnapshot(SnapshotId(fault.subject), (), is_whole=True)]
         yield Finding(fault.kind, fault.subject, fault.what, lost if fault.is_lost else ())
-    for name in survey.orphans:
+    for snapshot, damage in survey.archives:
+        yield _archive_finding(snapshot, damage)
+    for name in [*survey.orphans, *survey.archive_orphans]:
         yield Finding(FindingKind.ORPHAN, name, "no row names it and nobody is writing it")
+
+
+def _archive_finding(snapshot: Snapshot, fault: ArchiveFault) -> Finding:
+    """What is wrong with an archive, and which of its snapshot's blocks that costs."""
+    where = f"archive of {snapshot.snapshot_id}, {fault.where}"
+    if fault.lost is None:
+        return Finding(FindingKind.PACK, where, fault.what)
+    block_count = -(-snapshot.size_bytes // snapshot.block_size)
+    start, stop = fault.lost.start, min(fault.lost.stop, block_count)
+    is_whole = start == 0 and stop == block_count
+    lost = AffectedSnapshot(snapshot.snapshot_id, [BlockRange(start, stop)], is_whole)
+    return Finding(FindingKind.CHUNK, where, fault.what, [lost])
 
 
 def _pack_findings(

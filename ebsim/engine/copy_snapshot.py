@@ -35,6 +35,7 @@ from ebsim.engine.record_events import snapshot_copied
 from ebsim.engine.recovery import claim_interrupted_upload, note_snapshot, recover, upload_of
 from ebsim.engine.region import Region, next_generation
 from ebsim.engine.snapshot_steps import end_session, let_go
+from ebsim.engine.storage_tiers import refuse_archived
 from ebsim.engine.tags import check_description, check_tags
 from ebsim.errors import ChunkMissing, Conflict, EbsimError, InvalidRequest, StorageFull
 from ebsim.ids import Digest, SnapshotId, new_snapshot_id
@@ -106,6 +107,7 @@ def copy_snapshot(
 
     Raises:
         SnapshotNotFound, InvalidRequest: *name*, or an option.
+        SnapshotArchived: the source is archived.
         Conflict: the source is not completed, or the copy was taken out of the catalog.
         ChunkCorrupt, ChunkMissing: the source is damaged; no copy was made.
         StorageFull, StorageUnavailable: in either region; no copy was made.
@@ -124,6 +126,7 @@ class _Copying:
     def __init__(
         self, region: Region, source: Region, original: Snapshot, options: CopyOptions
     ) -> None:
+        refuse_archived(source, original)
         if original.state is not SnapshotState.COMPLETED or original.root is None:
             raise Conflict(
                 f"{original.snapshot_id} is {original.state}, not completed. Nothing was copied."

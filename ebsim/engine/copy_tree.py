@@ -20,7 +20,7 @@ from ebsim.blockmap.block_map import BlockMap
 from ebsim.blockmap.geometry import FAN_OUT, FAN_OUT_BITS
 from ebsim.blockmap.node_format import Inner, Leaf, Node, encode_node, slots_of
 from ebsim.blockmap.stored_nodes import StoredNodes
-from ebsim.chunkstore.chunk_reader import ChunkReader
+from ebsim.chunkstore.chunk_source import ChunkSource
 from ebsim.chunkstore.chunk_writer import ChunkWriter
 from ebsim.chunkstore.node_commit import NewNode
 from ebsim.chunkstore.pack_format import HEADER_SIZE, Kind
@@ -28,7 +28,7 @@ from ebsim.chunkstore.rows import Holder
 from ebsim.engine.holds import hold_present_nodes
 from ebsim.engine.ordered_work import in_threads
 from ebsim.errors import ChunkMissing
-from ebsim.ids import Digest, SnapshotId
+from ebsim.ids import Digest
 from ebsim.metadata.transactions import Metadata, Table
 from ebsim.progress import Progress
 
@@ -49,12 +49,12 @@ class TreeCopy:
 
     def __init__(
         self,
-        source: ChunkReader,
+        source: ChunkSource,
         root: Digest,
         *,
         metadata: Metadata,
         writer: ChunkWriter,
-        holder_id: SnapshotId,
+        holder_id: str,
     ) -> None:
         """*metadata* and *writer* are the destination's; *holder_id* holds what is finished."""
         self._source = source

@@ -25,6 +25,7 @@ from ebsim.engine.record_events import volume_initialized
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.source_volume import BLOCK_SIZE_DEFAULT, check_block_size
+from ebsim.engine.storage_tiers import refuse_archived
 from ebsim.engine.tags import check_tags
 from ebsim.errors import Conflict, InvalidRequest, SnapshotNotFound
 from ebsim.ids import VolumeId, new_volume_id
@@ -67,6 +68,7 @@ def create_volume(region: Region, options: VolumeOptions) -> Volume:
     Raises:
         SnapshotNotFound, VolumeNotFound: there is no such snapshot, or volume to be like.
         Conflict: the snapshot is not completed.
+        SnapshotArchived: it is archived.
         InvalidRequest: an option makes no sense, or the size is less than the snapshot's.
         ClientTokenReused: the client token came with another request before.
     """
@@ -98,6 +100,7 @@ def _create(region: Region, options: VolumeOptions) -> Volume:
         current = find_snapshot(txn, snapshot.snapshot_id)
         if current is None or not may_use(txn, current, region.account_id):
             raise SnapshotNotFound(snapshot.snapshot_id)
+        refuse_archived(region, current)
 
     add_volume(region, volume, fill, check)
     return volume
@@ -128,6 +131,7 @@ def _source(region: Region, options: VolumeOptions) -> Snapshot | None:
     snapshot = region.metadata.read(
         lambda reader: get_usable_snapshot(reader, region.account_id, name)
     )
+    refuse_archived(region, snapshot)
     if snapshot.state is not SnapshotState.COMPLETED:
         raise Conflict(
             f"{snapshot.snapshot_id} is {snapshot.state}, not completed. No volume was made."

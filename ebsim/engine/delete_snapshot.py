@@ -21,6 +21,7 @@ from ebsim.catalog.direct_snapshot import find_direct, remove_direct
 from ebsim.catalog.manifest import manifest_name
 from ebsim.catalog.records import find_snapshot, get_snapshot, put_snapshot, remove_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.storage_tier import Archive
 from ebsim.chunkstore.chunk_index import find_numbers
 from ebsim.chunkstore.deletion_plan import DeletionPlan, plan_deletion
 from ebsim.chunkstore.reclaim import Reclaimed
@@ -37,6 +38,7 @@ from ebsim.engine.recovery import (
     write_current_manifest,
 )
 from ebsim.engine.region import Region
+from ebsim.engine.storage_tiers import delete_dropped_archives
 from ebsim.errors import Conflict
 from ebsim.metadata.transactions import Reader, Transaction
 
@@ -85,14 +87,17 @@ def plan_deletion_of(region: Region, names: Sequence[str]) -> DeletionPlan:
     snapshots = _resolve(region, names)
     now_ns = region.clock.now_ns()
 
-    def roots(reader: Reader) -> list[int]:
+    def going(reader: Reader) -> tuple[list[int], list[Archive]]:
         gone = [one for one in snapshots if stay_of_snapshot(reader, one, now_ns) is None]
         digests = [snapshot.root for snapshot in gone if snapshot.root is not None]
         numbers = find_numbers(reader, digests)
         # Two snapshots may have one root: each drops a reference of its own.
-        return [numbers[digest] for digest in digests if digest in numbers]
+        roots = [numbers[digest] for digest in digests if digest in numbers]
+        return roots, [snapshot.archive for snapshot in gone if snapshot.archive is not None]
 
-    return plan_deletion(region.metadata, region.metadata.read(roots))
+    roots, archives = region.metadata.read(going)
+    plan = plan_deletion(region.metadata, roots)
+    return replace(plan, freed_bytes=plan.freed_bytes + sum(a.size_bytes for a in archives))
 
 
 def _resolve(region: Region, names: Sequence[str]) -> list[Snapshot]:
@@ -137,7 +142,9 @@ def _delete(
             )
             acknowledge(left or snapshot)
         # In the session, so that a crash on the way is one that recovery knows of.
-        return region.reclaimer().run()
+        freed = region.reclaimer().run()
+        freed.freed_bytes += delete_dropped_archives(region)
+        return freed
 
 
 def _take_out(

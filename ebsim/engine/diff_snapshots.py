@@ -11,6 +11,7 @@ from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.content.digest import block_digest
 from ebsim.engine.holds import reading
 from ebsim.engine.region import Region
+from ebsim.engine.storage_tiers import refuse_archived
 from ebsim.errors import Conflict, InvalidRequest
 from ebsim.ids import Digest
 from ebsim.units import format_size
@@ -37,10 +38,12 @@ def completed_snapshot(region: Region, name: str) -> tuple[Snapshot, Digest]:
     Raises:
         SnapshotNotFound, InvalidRequest: *name*.
         Conflict: it is not completed.
+        SnapshotArchived: it is archived.
     """
     snapshot = region.metadata.read(
         lambda reader: get_usable_snapshot(reader, region.account_id, name)
     )
+    refuse_archived(region, snapshot)
     if snapshot.state is not SnapshotState.COMPLETED or snapshot.root is None:
         raise Conflict(
             f"{snapshot.snapshot_id} is in state {snapshot.state}, expected completed. "

@@ -97,6 +97,8 @@ def shown_snapshots(region: Region, names: Sequence[str], audience: Audience) ->
 def measure_snapshot(region: Region, snapshot: Snapshot) -> SnapshotUse:
     """What *snapshot* holds by itself and shares; cost in proportion to what is its own."""
     root = snapshot.root
+    if snapshot.is_archived and snapshot.archive is not None:
+        return SnapshotUse(snapshot.archive.size_bytes, 0)
     if snapshot.state is not SnapshotState.COMPLETED or root is None:
         return SnapshotUse(0, 0)
 

@@ -8,7 +8,6 @@ from time import monotonic
 from typing import Protocol, TypeVar
 
 from ebsim.catalog.records import find_snapshot, newest_completed
-from ebsim.catalog.snapshot import SnapshotState
 from ebsim.catalog.volume import Volume
 from ebsim.engine.open_volume import SNAPSHOT, open_volume, volume_folder
 from ebsim.engine.region import Region
@@ -143,7 +142,7 @@ def base_for(reader: Reader, volume: Volume, state: VolumeState) -> tuple[Base |
         source_id = source.snapshot_id if source else None
         counts = volume.origin_block_count, volume.origin_referenced_bytes
         return Base(state.origin, source_id, *counts), since
-    if since is not None and source is not None and source.state is SnapshotState.COMPLETED:
+    if since is not None and source is not None and source.is_readable:
         return base_of(source), since
     if newest is None and state.dirty_since == NEVER_COMPARED:
         return None, NEVER_COMPARED

@@ -8,6 +8,7 @@ from ebsim.catalog.records import get_usable_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.engine.holds import reading
 from ebsim.engine.region import Region
+from ebsim.engine.storage_tiers import refuse_archived
 from ebsim.errors import Conflict
 from ebsim.volumes.origin import Origin
 from ebsim.volumes.snapshot_device import SnapshotDevice
@@ -32,10 +33,12 @@ def open_snapshot(region: Region, name: str) -> Iterator[OpenedSnapshot]:
     Raises:
         SnapshotNotFound, InvalidRequest: there is none of this id or unique prefix.
         Conflict: it is not completed.
+        SnapshotArchived: it is archived.
     """
     snapshot = region.metadata.read(
         lambda reader: get_usable_snapshot(reader, region.account_id, name)
     )
+    refuse_archived(region, snapshot)
     if snapshot.state is not SnapshotState.COMPLETED or snapshot.root is None:
         raise Conflict(
             f"{snapshot.snapshot_id} is {snapshot.state}, not completed, and cannot be read."

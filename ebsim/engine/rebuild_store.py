@@ -176,8 +176,9 @@ class _Rebuild:
         """Write the catalog's rows and the trees'; return how many snapshots came back."""
         kept: list[Snapshot] = []
         for snapshot, _ in found:
-            if snapshot.root is not None and trees.add_snapshot(
-                snapshot.snapshot_id, snapshot.root
+            if snapshot.is_archived or (
+                snapshot.root is not None
+                and trees.add_snapshot(snapshot.snapshot_id, snapshot.root)
             ):
                 kept.append(snapshot)
             else:

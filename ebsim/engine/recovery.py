@@ -15,6 +15,8 @@ What a session may leave, and what becomes of it here:
     holds of a reader                     dropped
     volumes' folders and records          settled (``volume_recovery.py``)
     kept settings and rules               written again (``kept_settings.py``)
+    a snapshot being archived or restored as it was; the change has failed
+    packs of an archive never completed   removed
     the reclaim queue                     emptied
 
 Every step may be done twice, and by whoever comes first; the session's file goes last.
@@ -22,10 +24,11 @@ Every step may be done twice, and by whoever comes first; the session's file goe
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from ebsim.catalog.direct_snapshot import find_direct
 from ebsim.catalog.manifest import manifest_name, write_manifest
-from ebsim.catalog.records import find_snapshot, find_volume, remove_snapshot
+from ebsim.catalog.records import find_snapshot, find_volume, put_snapshot, remove_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.reclaim import session_of
@@ -35,6 +38,13 @@ from ebsim.engine.holds import drop_all_holds, reader_of, root_holder
 from ebsim.engine.kept_settings import settle_kept_rows
 from ebsim.engine.record_events import snapshot_interrupted
 from ebsim.engine.region import Region
+from ebsim.engine.storage_tiers import (
+    delete_archive_packs,
+    delete_dropped_archives,
+    end_temporary_restores,
+    has_ended_restores,
+    unneeded_archives,
+)
 from ebsim.engine.volume_recovery import settle_volumes
 from ebsim.ids import SnapshotId
 from ebsim.metadata.transactions import Reader, Table, Transaction
@@ -106,7 +116,10 @@ def let_go_of_claimed(region: Region, session_id: str, claimed: SnapshotId) -> N
 
 
 def recover(region: Region) -> list[str]:
-    """Clear up after every dead session; return their ids.  Costs next to nothing if none is."""
+    """Clear up after every dead session; return their ids.  Costs next to nothing if none is.
+
+    What is due by the clock is done as well: temporary restores that are over.
+    """
     with ExitStack() as claims:
         cleared = [
             session_id
@@ -115,6 +128,12 @@ def recover(region: Region) -> list[str]:
         ]
         if cleared:
             _clear(region, cleared)
+    if has_ended_restores(region):
+        # In a session, so that a crash on the way is one that recovery knows of.
+        with region.session():
+            end_temporary_restores(region)
+            region.reclaimer().run()
+    delete_dropped_archives(region)
     return cleared
 
 
@@ -129,6 +148,7 @@ def _clear(region: Region, session_ids: Sequence[str]) -> None:
     # While they are claimed, these sessions look alive to everybody, and to us.
     region.reclaimer(ended=session_ids).run()
     _delete_useless_packs(region, session_ids)
+    _delete_useless_archives(region, session_ids)
 
 
 def _snapshots_of(reader: Reader, session_id: str) -> list[SnapshotId]:
@@ -146,6 +166,7 @@ def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
         if direct.finisher == session_id:
             region.backend.delete(manifest_name(snapshot_id))
     elif snapshot is not None and snapshot.state is SnapshotState.COMPLETED:
+        region.metadata.run(lambda txn: _fail_tiering(txn, session_id, snapshot_id))
         write_current_manifest(region, snapshot_id)
         drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
         drop_puts(region, snapshot_id)
@@ -157,6 +178,21 @@ def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
         drop_all_holds(region, snapshot_id)
         drop_puts(region, snapshot_id)
     region.metadata.run(lambda txn: forget_snapshot(txn, session_id, snapshot_id))
+
+
+def _fail_tiering(txn: Transaction, session_id: str, snapshot_id: SnapshotId) -> None:
+    """What the session was at, archiving or restoring the snapshot, has failed."""
+    snapshot = find_snapshot(txn, snapshot_id)
+    tiering = snapshot.tiering if snapshot is not None else None
+    if snapshot is not None and tiering is not None and tiering.session_id == session_id:
+        why = "the process that was at it ended before it was done"
+        put_snapshot(txn, replace(snapshot, tiering=tiering.failed(why)))
+
+
+def _delete_useless_archives(region: Region, ended: Sequence[str]) -> None:
+    """Delete packs of archives that were never completed."""
+    useless = region.metadata.read(lambda reader: unneeded_archives(reader, ended))
+    delete_archive_packs(region, useless)
 
 
 def write_current_manifest(

@@ -56,10 +56,10 @@ def _mend(region: Region, fault: CatalogFault) -> str:
         region.metadata.run(lambda txn: _put_again(txn, fault))
         return "its index rows were written again"
     if fault.mend is Mend.DROP_HOLDS:
-        is_snapshot = region.metadata.read(lambda reader: find_snapshot(reader, snapshot_id))
-        if not is_snapshot and region.backend.size_bytes(manifest_name(snapshot_id)) is not None:
+        found = region.metadata.read(lambda reader: find_snapshot(reader, snapshot_id))
+        if found is None and region.backend.size_bytes(manifest_name(snapshot_id)) is not None:
             return ""
-        keep = root_holder(snapshot_id) if is_snapshot else None
+        keep = root_holder(snapshot_id) if found is not None and not found.is_archived else None
         drop_all_holds(region, fault.subject, keep=keep)
         return "its holds were dropped"
     if fault.mend is Mend.HOLD_ROOT:
@@ -102,9 +102,10 @@ def _restore_rows(region: Region, snapshot_id: SnapshotId) -> str:
     def restore(txn: Transaction) -> str:
         if find_volume(txn, volume.volume_id) is None:
             put_volume(txn, volume)
-        if find_snapshot(txn, snapshot_id) is not None or snapshot.root is None:
+        if find_snapshot(txn, snapshot_id) is not None:
             return "its volume was restored from its manifest"
-        if txn.get_many(Table.HOLDS, [root_holder(snapshot_id).key()]) == [None]:
+        (hold,) = txn.get_many(Table.HOLDS, [root_holder(snapshot_id).key()])
+        if snapshot.root is not None and hold is None:
             try:
                 take_hold(txn, root_holder(snapshot_id), snapshot.root)
             except ChunkMissing:

@@ -48,7 +48,6 @@ from ebsim.errors import IntegrityError
 from ebsim.ids import Digest
 from ebsim.metadata.transactions import Reader, Table, Transaction
 
-_PACKS = "packs/"
 _QUARANTINE = "quarantine"
 
 
@@ -209,7 +208,7 @@ def quarantine(region: Region, name: str) -> None:
     if region.files.status(folder) is None:
         region.files.make_directories(folder)
     source = region.path / name
-    region.files.rename(source, folder / name.removeprefix(_PACKS))
+    region.files.rename(source, folder / name.rpartition("/")[2])
     region.files.sync_directory(folder)
     region.files.sync_directory(source.parent)
     # It is not there any more; this lets go of its descriptor.
@@ -261,4 +260,8 @@ def _clear_orphans(region: Region, survey: Survey) -> list[str]:
         else:
             region.backend.delete(name)
             done.append(f"removed {name}, which belonged to nothing")
+    # Never removed: the manifest that named it may be what was lost.
+    for name in survey.archive_orphans:
+        quarantine(region, name)
+        done.append(f"moved {name} to {_QUARANTINE}/")
     return done

@@ -11,6 +11,7 @@ from ebsim.catalog.records import get_snapshot
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.engine.change_snapshot import change_snapshot
 from ebsim.engine.region import Region
+from ebsim.engine.storage_tiers import refuse_archived
 from ebsim.errors import InvalidGrantee, InvalidRequest, PublicSharingBlocked
 from ebsim.ids import AccountId, is_account_id
 from ebsim.metadata.transactions import Reader
@@ -55,11 +56,13 @@ def share_snapshot(region: Region, name: str, grantees: Grantees) -> Snapshot:
         SnapshotNotFound, InvalidRequest: a name, or more than 500 grantees at once.
         NotPermitted: another's snapshot.
         PublicSharingBlocked: it was to become public.
+        SnapshotArchived: it is archived.
     """
     _check_count(grantees)
 
     def shared(reader: Reader) -> Snapshot:
         old = get_snapshot(reader, region.account_id, name)
+        refuse_archived(region, old)
         if grantees.everybody:
             _refuse_blocked(reader, old)
         # The owner may use it anyway.

@@ -29,8 +29,10 @@ class StoreStats:
         occupied_bytes: What they take on the device.
         live_bytes: The records in them that something needs, or that wait to be freed.
         chunk_count: Blocks and nodes.
-        logical_bytes: The present blocks of all completed snapshots, as long as they are
-            when they are read.
+        archive_count: Snapshots that are archived, those restored for a time included.
+        archive_bytes: The lengths of their packs, which are in none of the other figures.
+        logical_bytes: The present blocks of all completed snapshots that are not archived,
+            as long as they are when they are read.
         referenced_bytes: The records of those blocks, each as often as it is referred to.
         metadata_live_bytes: The metadata's pages in use.
         metadata_file_bytes: Its file, free pages included.
@@ -47,6 +49,8 @@ class StoreStats:
     chunk_count: int
     node_count: int
     snapshot_count: int
+    archive_count: int
+    archive_bytes: int
     volume_count: int
     logical_bytes: int
     referenced_bytes: int
@@ -102,11 +106,15 @@ def store_stats(region: Region) -> StoreStats:
         pack = decode_pack(value)
         pack_bytes += pack.size_bytes
         live_bytes += pack.live_bytes
-    snapshot_count = logical_bytes = referenced_bytes = 0
+    snapshot_count = logical_bytes = referenced_bytes = archive_count = archive_bytes = 0
     for _, value in _rows(region, Table.SNAPSHOTS):
         snapshot = decode_snapshot(value)
         if snapshot.state is SnapshotState.COMPLETED:
             snapshot_count += 1
+        if snapshot.archive is not None:
+            archive_count += 1
+            archive_bytes += snapshot.archive.size_bytes
+        if snapshot.is_readable:
             logical_bytes += snapshot.block_count * snapshot.block_size
             referenced_bytes += snapshot.referenced_bytes
     return StoreStats(
@@ -117,6 +125,8 @@ def store_stats(region: Region) -> StoreStats:
         chunk_count=counts[Table.CHUNKS],
         node_count=counts[Table.NODES],
         snapshot_count=snapshot_count,
+        archive_count=archive_count,
+        archive_bytes=archive_bytes,
         volume_count=counts[Table.VOLUMES],
         logical_bytes=logical_bytes,
         referenced_bytes=referenced_bytes,

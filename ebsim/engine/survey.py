@@ -10,15 +10,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from ebsim.catalog.records import find_snapshot
+from ebsim.catalog.snapshot import Snapshot
+from ebsim.catalog.storage_tier import ARCHIVE_FOLDER
 from ebsim.chunkstore.chunk_index import find_locations
 from ebsim.chunkstore.ledger import Ledger, audit_rows, located_numbers, scan_all
 from ebsim.chunkstore.number_set import NumberSet
 from ebsim.chunkstore.pack_check import BadChunk, PackChecker, PackFindings, Reading
 from ebsim.chunkstore.reclaim import session_of
 from ebsim.chunkstore.rows import decode_pack
+from ebsim.engine.archive_check import ArchiveFault, archive_faults
 from ebsim.engine.check_catalog import CatalogFault, check_catalog
 from ebsim.engine.check_nodes import ChunkComparison
 from ebsim.engine.region import Region
+from ebsim.engine.storage_tiers import unneeded_archives
+from ebsim.ids import SnapshotId
 from ebsim.metadata.transactions import Reader, Table
 from ebsim.progress import Progress
 
@@ -35,6 +41,8 @@ class Survey:
         wrong_nodes: Nodes whose rows are wrong, and how.
         wrong_fingerprints: Leaves in whose rows a fingerprint is wrong.
         orphans: Packs that no row names and no session is writing.
+        archives: What is wrong with the archives of snapshots.
+        archive_orphans: Packs of archives that no snapshot has and no session is writing.
         cleared: Numbers known as damaged that were found whole.
     """
 
@@ -44,6 +52,8 @@ class Survey:
     wrong_nodes: dict[int, str] = field(default_factory=dict)
     wrong_fingerprints: list[int] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    archives: list[tuple[Snapshot, ArchiveFault]] = field(default_factory=list)
+    archive_orphans: list[str] = field(default_factory=list)
     cleared: list[int] = field(default_factory=list)
     catalog: list[CatalogFault] = field(default_factory=list)
     snapshot_count: int = 0
@@ -66,6 +76,10 @@ def survey_region(region: Region, *, read_data: bool, sample: float, progress: P
     }
     survey.wrong_fingerprints = list(comparison.wrong_fingerprints())
     survey.orphans = _find_orphans(region, survey)
+    share = sample if read_data else 0.0
+    for archived in _archived_snapshots(region):
+        survey.archives += _archive_faults(region, archived, share)
+    survey.archive_orphans = _find_archive_orphans(region)
     survey.snapshot_count, survey.catalog, notes = check_catalog(region)
     survey.notes += notes
     return survey
@@ -158,3 +172,39 @@ def _find_orphans(region: Region, survey: Survey) -> list[str]:
         for name in orphans
         if name not in known and region.backend.size_bytes(name) is not None
     ]
+
+
+def _archived_snapshots(region: Region) -> list[Snapshot]:
+    """The snapshots that have an archive."""
+
+    def look(reader: Reader) -> list[Snapshot]:
+        keys = (key.decode() for key, _ in scan_all(reader, Table.ARCHIVES))
+        found = (find_snapshot(reader, SnapshotId(key.partition("/")[2])) for key in keys)
+        return [snapshot for snapshot in found if snapshot is not None]
+
+    return region.metadata.read(look)
+
+
+def _archive_faults(
+    region: Region, snapshot: Snapshot, share: float
+) -> list[tuple[Snapshot, ArchiveFault]]:
+    """What is wrong with the snapshot's archive; nothing if it was given up meanwhile."""
+    if snapshot.archive is None:
+        return []
+    faults = list(archive_faults(region.backend, snapshot.archive, share, region.random))
+    now = region.metadata.read(lambda reader: find_snapshot(reader, snapshot.snapshot_id))
+    if now is None or now.archive != snapshot.archive:
+        return []
+    return [(snapshot, fault) for fault in faults]
+
+
+def _find_archive_orphans(region: Region) -> list[str]:
+    """Packs of archives that no snapshot has; asked in the order of :func:`_find_orphans`."""
+    over = [
+        name
+        for name in sorted(region.backend.names(ARCHIVE_FOLDER))
+        if not region.sessions.is_alive(session_of(name))
+    ]
+    ids = {session_of(name) for name in over}
+    unneeded = region.metadata.read(lambda reader: unneeded_archives(reader, ids))
+    return [name for name in over if session_of(name) in unneeded]

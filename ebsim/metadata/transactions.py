@@ -47,6 +47,9 @@ class Table(StrEnum):
     DIRECT_SNAPSHOTS = "direct_snapshots"  # snapshot id -> what it needs until it is completed
     DIRECT_CHECKSUMS = "direct_checksums"  # (snapshot id, block index) -> SHA-256 of what was put
     CLIENT_TOKENS = "client_tokens"  # (account, token) -> the request that it stands for
+    ARCHIVES = "archives"  # packs of snapshots that are archived, by what their names begin with
+    ARCHIVES_DROPPED = "archives_dropped"  # archives whose packs are to be deleted
+    RESTORE_EXPIRIES = "restore_expiries"  # temporary restores, by when they end
     MANIFEST_TASKS = "manifest_tasks"  # manifests to be written or unlinked
     EVENTS = "events"  # sequence number -> an event
 

@@ -11,6 +11,7 @@ from random import Random
 
 from ebsim.catalog.retention_rule import ResourceType
 from ebsim.clock import ManualClock
+from ebsim.engine.archive_snapshot import archive_snapshot
 from ebsim.engine.compact_store import compact_store
 from ebsim.engine.copy_snapshot import CopyOptions, copy_snapshot
 from ebsim.engine.create_snapshot import create_snapshot
@@ -22,6 +23,7 @@ from ebsim.engine.region import Region
 from ebsim.engine.restore_snapshot import restore_snapshot
 from ebsim.engine.retention_rules import RuleRequest, create_rule
 from ebsim.engine.tags import tag_snapshot
+from ebsim.engine.unarchive_snapshot import unarchive_snapshot
 from ebsim.metadata.transactions import Table
 from ebsim.progress import Progress
 from tests.crash.recorded_store import open_small_store
@@ -30,6 +32,7 @@ from tests.engine.stores import BLOCK, SMALL, block_bytes, change_disk, take, wr
 DISK_SIZE = 300 * BLOCK + 700
 FIRST_BLOCKS = (*range(12), *range(120, 140), 200, 201, *range(250, 262), 299, 300)
 LONG_RUN = range(20, 44)
+SMALL_DISK = {index: block_bytes(index + 300) for index in (0, 1, 5, 128)}
 
 
 class DyingProgress:
@@ -102,6 +105,11 @@ def three(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
 def delete_middle(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
     del disk
     delete_snapshots(region, [list(contents)[1]])
+
+
+def delete_first(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk
+    delete_snapshots(region, [next(iter(contents))])
 
 
 def delete_all(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
@@ -223,6 +231,47 @@ def killed_copy(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
     killed(home, lambda dying: copy_disk(dying, disk, contents, DyingProgress()))
 
 
+def two_small(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
+    """Two snapshots of a disk with few blocks, so that an archive of it has few packs."""
+    del disk
+    with closing(open_small_store(home, Random("two small"))) as region:
+        small = write_disk(home.parent / "small.img", 129 * BLOCK, SMALL_DISK)
+        snapshot(region, small, contents)
+        change_disk(small, {1: block_bytes(701)})
+        snapshot(region, small, contents)
+
+
+def archived(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
+    """Two snapshots, of which the first is archived."""
+    two_small(home, disk, contents)
+    with closing(open_small_store(home, Random("archived"))) as region:
+        archive_snapshot(region, next(iter(contents)))
+
+
+def temporarily(home: Path, disk: Path, contents: dict[str, bytes]) -> None:
+    """The first of two is archived, and restored for a day that is over."""
+    archived(home, disk, contents)
+    clock = ManualClock()
+    clock.advance(-24 * 3600)
+    with closing(open_small_store(home, Random("temporarily"), clock=clock)) as region:
+        unarchive_snapshot(region, next(iter(contents)), 1)
+
+
+def settle(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk, contents
+    recover(region)
+
+
+def archive(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk
+    archive_snapshot(region, next(iter(contents)))
+
+
+def unarchive(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk
+    unarchive_snapshot(region, next(iter(contents)))
+
+
 SCENES = {
     "create in a new home": Scene(None, first),
     "create again": Scene(one, second),
@@ -233,6 +282,10 @@ SCENES = {
     "compact": Scene(wasteful, compact),
     "copy a later snapshot": Scene(copied_before, copy_disk),
     "go on from a killed copy": Scene(killed_copy, copy_disk),
+    "archive": Scene(two_small, archive),
+    "unarchive": Scene(archived, unarchive),
+    "end a temporary restore": Scene(temporarily, settle),
+    "delete an archived one": Scene(archived, delete_first),
     "tag": Scene(one, tag),
     "delete into the recycle bin": Scene(three, into_the_bin),
     "take out of the recycle bin": Scene(in_the_bin, out_of_the_bin),

@@ -7,11 +7,13 @@ wrong, and the store can go on: a snapshot is taken and deleted, and it is clean
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from ebsim.catalog.snapshot import Snapshot
 from ebsim.engine.check_store import check_store
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.recovery import recover
@@ -65,9 +67,19 @@ def test_a_crash_at_any_step_leaves_every_snapshot_whole(
     assert count > 4, "the verb was not recorded"
 
 
+def beside_tiers(catalog: Mapping[str, Snapshot]) -> Mapping[str, Snapshot]:
+    """*catalog* but for the tiers of snapshots: recovery may end what was under way there."""
+    return {
+        name: replace(one, root=None, archive=None, tiering=None, restore_expiry_time_ns=None)
+        if one.tiering is not None
+        else one
+        for name, one in catalog.items()
+    }
+
+
 def examine(
     state: CrashState,
-    expected: Mapping[str, object],
+    expected: Mapping[str, Snapshot],
     contents: dict[str, bytes],
     home: Path,
     *,
@@ -79,7 +91,7 @@ def examine(
     region = open_small_store(home, Random(str(state)))
     try:
         recover(region)
-        assert catalog_of(region.metadata) == expected, state
+        assert beside_tiers(catalog_of(region.metadata)) == beside_tiers(expected), state
         assert complaints_about(region) == [], state
         if with_check:
             report = check_store(region, read_data=True)

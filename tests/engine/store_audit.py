@@ -8,6 +8,7 @@ the row codecs with the store, and none of the code that keeps the rows in step.
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from random import Random
 
 from ebsim.catalog.event import decode_event
 from ebsim.catalog.manifest import manifest_name, read_manifest
@@ -30,6 +31,7 @@ from ebsim.chunkstore.rows import (
     decode_node_row,
     decode_pack,
 )
+from ebsim.engine.archive_check import archive_faults
 from ebsim.engine.kept_records import kept_volume
 from ebsim.engine.kept_settings import KEPT_TABLES, kept_rows
 from ebsim.engine.region import Region
@@ -73,6 +75,7 @@ class StoreAudit:
             *self._about_packs(),
             *self._about_snapshots(),
             *self._about_direct_snapshots(),
+            *self._about_archives(),
             *self._about_volumes(),
             *self._about_events(),
             *self._about_kept_rows(),
@@ -159,7 +162,9 @@ class StoreAudit:
             if snapshot.state is not SnapshotState.COMPLETED:
                 if snapshot.snapshot_id not in self.direct:
                     yield f"{snapshot.snapshot_id} is {snapshot.state}"
-            elif (snapshot.snapshot_id, snapshot.root) not in held:
+            elif snapshot.is_archived and snapshot.snapshot_id in {who for who, _ in held}:
+                yield f"{snapshot.snapshot_id} is archived, and holds nodes"
+            elif not snapshot.is_archived and (snapshot.snapshot_id, snapshot.root) not in held:
                 yield f"{snapshot.snapshot_id} does not hold its root"
             else:
                 yield from self._about_manifest(snapshot)
@@ -185,6 +190,23 @@ class StoreAudit:
         }
         if checksums != puts:
             yield f"the puts {sorted(checksums ^ puts)} have a hold or a checksum, not both"
+
+    def _about_archives(self) -> Iterator[str]:
+        archives = {
+            snapshot.snapshot_id: snapshot.archive
+            for snapshot in self.snapshots
+            if snapshot.archive is not None
+        }
+        for snapshot_id, archive in archives.items():
+            for fault in archive_faults(self._region.backend, archive, 1.0, Random(0)):
+                yield f"the archive of {snapshot_id}: {fault.where}: {fault.what}"
+        expected = {name for archive in archives.values() for name in archive.pack_names()}
+        folder = self._region.path / "archive"
+        found = {f"archive/{path.name}" for path in folder.iterdir()} if folder.exists() else set()
+        if found != expected:
+            yield f"archive has {sorted(found - expected)}, lacks {sorted(expected - found)}"
+        if self._rows[Table.ARCHIVES_DROPPED]:
+            yield "archives wait to be deleted"
 
     def _about_volumes(self) -> Iterator[str]:
         held = {(holder.owner, digest.hex()) for holder, _, digest in self.holds}

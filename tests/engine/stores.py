@@ -13,6 +13,7 @@ from ebsim.engine.recycle_bin import restore_snapshot_from_bin
 from ebsim.engine.region import Region, open_region
 from ebsim.engine.restore_snapshot import restore_snapshot
 from ebsim.engine.snapshot_options import SnapshotOptions
+from ebsim.engine.unarchive_snapshot import unarchive_snapshot
 from ebsim.ids import AccountId, SnapshotId
 
 ACCOUNT = AccountId("123456789012")
@@ -74,7 +75,8 @@ def restored(region: Region, snapshot_id: str, folder: Path) -> bytes:
 
 
 def restored_even_from_bin(region: Region, snapshot_id: str, folder: Path) -> bytes:
-    """The disk that a snapshot holds, taken out of the recycle bin first if it is there.
+    """The disk that a snapshot holds, taken out of the recycle bin first if it is there,
+    and out of the archive.
 
     Where its time there is over, it is put back to when it was not.
     """
@@ -82,4 +84,6 @@ def restored_even_from_bin(region: Region, snapshot_id: str, folder: Path) -> by
     if found is not None and found.bin_stay is not None:
         earlier = replace(region, clock=ManualClock(found.bin_stay.enter_time_ns))
         restore_snapshot_from_bin(earlier, snapshot_id)
+    if found is not None and found.is_archived:
+        unarchive_snapshot(region, snapshot_id)
     return restored(region, snapshot_id, folder)

@@ -61,10 +61,12 @@ class BlockAccess:
 
         Raises:
             SnapshotNotFound: it is not there, not completed, or kept from the account.
-            SnapshotUnusable: it is another account's, and public.
+            SnapshotUnusable: it is another account's, and public, or archived.
             ForeignBlockSize: it was taken in blocks of another size.
         """
         snapshot = region.metadata.read(lambda reader: _usable(reader, region, snapshot_id))
+        if snapshot.is_archived:
+            raise SnapshotUnusable("Archived snapshots are not supported")
         if snapshot.root is None or snapshot.state is not SnapshotState.COMPLETED:
             raise SnapshotNotFound(snapshot_id)
         completed_ns = snapshot.completion_time_ns or 0

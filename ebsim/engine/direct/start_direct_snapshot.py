@@ -163,7 +163,7 @@ def _parent(reader: Reader, region: Region, options: DirectOptions) -> Snapshot:
     if parent.block_size != DIRECT_BLOCK_SIZE:
         raise ForeignBlockSize(parent.snapshot_id, parent.block_size)
     if parent.root is None:
-        raise SnapshotUnusable(f"{parent.snapshot_id} has no block map here.")
+        raise SnapshotUnusable("Archived snapshots are not supported")
     if options.volume_size_gib < parent.volume_size_gib:
         raise VolumeSizeRefused(
             f"Volume size {options.volume_size_gib} is smaller than the parent snapshot's "
