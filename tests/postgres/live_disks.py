@@ -1,18 +1,25 @@
-"""Disks that a database lies on: ext4 over loop over files that ebsim serves by FUSE."""
+"""Disks that a database lies on: ext4 over loop over volumes that ``ebsim mount`` shows."""
 
 import shutil
 import subprocess
-import sys
 import tempfile
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
+from ebsim.engine.create_volume import VolumeOptions, create_volume
+from ebsim.engine.region import open_region
+from ebsim.engine.restore_snapshot import restore_snapshot
+from ebsim.engine.snapshot_volumes import SnapshotSet, create_snapshot_set
+from ebsim.ids import AccountId
+from tests.cli.processes import command, environment
 from tests.tidy.source_tree import ROOT
 from tests.tools import run
 
-END_SECONDS = 60
+REGION = "us-east-1"
+ACCOUNT = AccountId("123456789012")
+PATIENCE = 60.0
 
 
 def make_folder(stack: ExitStack) -> Path:
@@ -37,30 +44,34 @@ def mount_image(stack: ExitStack, image: Path, folder: Path) -> Path:
 
 
 class LiveDisks:
-    """Volumes of these *names*, each with an ext4 mounted at ``folder/NAME``.
+    """Volumes of 1 GiB of these *names*, each with an ext4 mounted at ``folder/NAME``.
 
     Everything is taken down when *stack* closes.
     """
 
-    def __init__(self, stack: ExitStack, folder: Path, names: list[str], size_mib: int) -> None:
-        self._kept = folder / "volumes"
-        self._kept.mkdir()
+    def __init__(self, stack: ExitStack, folder: Path, names: list[str]) -> None:
+        self._folder = folder
+        self._region = open_region(folder / "home", REGION, ACCOUNT)
+        stack.callback(self._region.close)
+        self._volume_ids = {
+            name: create_volume(self._region, VolumeOptions(size_gib=1)).volume_id
+            for name in names
+        }
+        self._pool = stack.enter_context(ThreadPoolExecutor(1))
+        self._taking: Future[SnapshotSet] | None = None
         shown = folder / "shown"
         shown.mkdir()
-        self._process = self._start(stack, shown, [str(size_mib), *names])
-        self.wait_for("ready")
-        for name in names:
-            image = shown / f"{name}.img"
+        self._mount(stack, shown)
+        for name, volume_id in self._volume_ids.items():
+            image = shown / "volumes" / f"{volume_id}.img"
             run("mke2fs", "-q", "-F", "-t", "ext4", image)
             mount_image(stack, image, folder / name)
 
-    def _start(
-        self, stack: ExitStack, shown: Path, arguments: list[str]
-    ) -> "subprocess.Popen[str]":
+    def _mount(self, stack: ExitStack, shown: Path) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.postgres.volume_process", self._kept, shown, *arguments],
+            command("--region", REGION, "mount", str(shown)),
             cwd=ROOT,
-            stdin=subprocess.PIPE,
+            env=environment(self._region.home),
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -68,29 +79,49 @@ class LiveDisks:
         def end() -> None:
             process.terminate()
             try:
-                process.communicate(timeout=END_SECONDS)
+                process.communicate(timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
                 run("fusermount3", "-uz", shown)
 
         stack.callback(end)
-        return process
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{shown}\n"
 
-    def begin_cut(self, set_name: str, names: list[str]) -> None:
-        """Have *names* cut as one set; returns when writes go on again."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"cut {set_name} {' '.join(names)}\n")
-        self._process.stdin.flush()
-        self.wait_for(f"cut {set_name}")
+    def begin_snapshots(self, names: list[str]) -> None:
+        """Snapshot *names* as one set; returns when they are cut, and writes go on."""
+        uploading = _Uploading()
+        ids = [self._volume_ids[name] for name in names]
+        self._taking = self._pool.submit(
+            create_snapshot_set, self._region, ids, progress=uploading
+        )
+        assert uploading.has_begun.wait(PATIENCE), self._taking
 
-    def end_cut(self, set_name: str) -> dict[str, Path]:
-        """Wait for the copies of a cut: by name, what each disk held."""
-        self.wait_for(f"copied {set_name}")
-        return {path.stem: path for path in (self._kept / set_name).iterdir()}
+    def end_snapshots(self) -> dict[str, Path]:
+        """Wait for the snapshots, and restore them: by name, an image of what each disk held."""
+        assert self._taking is not None, "begun before"
+        names = {volume_id: name for name, volume_id in self._volume_ids.items()}
+        images = {}
+        for snapshot in self._taking.result().snapshots:
+            image = self._folder / f"{snapshot.snapshot_id}.img"
+            restore_snapshot(self._region, snapshot.snapshot_id, str(image))
+            images[names[snapshot.volume_id]] = image
+        return images
 
-    def wait_for(self, line: str) -> None:
-        assert self._process.stdout is not None
-        told = self._process.stdout.readline().rstrip("\n")
-        if told != line:
-            pytest.fail(f"'{line}' was expected, and the volumes' process told '{told}'")
+
+class _Uploading:
+    """Progress that is only watched for its begin: by then every volume has been cut."""
+
+    def __init__(self) -> None:
+        self.has_begun = threading.Event()
+
+    def begin(self, what: str, total_bytes: int | None) -> None:
+        del what, total_bytes
+        self.has_begun.set()
+
+    def advance(self, size_bytes: int) -> None:
+        """Nobody watches that."""
+
+    def end(self) -> None:
+        """Nobody watches that."""

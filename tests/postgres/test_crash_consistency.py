@@ -18,7 +18,6 @@ from tests.tools import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("loop_devices")]
 
-SIZE_MIB = 384
 SETS = 3
 DATA, LOG = "data", "log"
 
@@ -42,7 +41,7 @@ def stack() -> Iterator[ExitStack]:
 def working(stack: ExitStack) -> Working:
     require_postgres()
     folder = make_folder(stack)
-    disks = LiveDisks(stack, folder, [DATA, LOG], SIZE_MIB)
+    disks = LiveDisks(stack, folder, [DATA, LOG])
     database = Database(folder / DATA, folder / LOG, folder / "sockets")
     database.make()
     database.start(stack)
@@ -62,12 +61,12 @@ def restored(stack: ExitStack, folder: Path, data: Path, log: Path) -> Database:
 
 def test_every_set_recovers_and_misses_nothing_acknowledged(working: Working) -> None:
     sets = []
-    for number in range(1, SETS + 1):
+    for _ in range(SETS):
         working.client.wait_for_more(200)
         acknowledged_before = working.client.acknowledged
-        working.disks.begin_cut(f"set{number}", [DATA, LOG])
+        working.disks.begin_snapshots([DATA, LOG])
         begun_after = working.client.begun
-        images = working.disks.end_cut(f"set{number}")
+        images = working.disks.end_snapshots()
         sets.append((images, acknowledged_before, begun_after))
     for number, (images, acknowledged_before, begun_after) in enumerate(sets, 1):
         with ExitStack() as mounts:
@@ -90,12 +89,12 @@ def test_snapshots_taken_one_after_the_other_do_not_recover(
 ) -> None:
     """The log first, and the data after a checkpoint that the log's snapshot knows nothing of."""
     working.client.wait_for_more(50)
-    working.disks.begin_cut("first", [LOG])
-    log = working.disks.end_cut("first")[LOG]
+    working.disks.begin_snapshots([LOG])
+    log = working.disks.end_snapshots()[LOG]
     working.client.wait_for_more(50)
     working.database.query("CHECKPOINT")
-    working.disks.begin_cut("second", [DATA])
-    data = working.disks.end_cut("second")[DATA]
+    working.disks.begin_snapshots([DATA])
+    data = working.disks.end_snapshots()[DATA]
     database = restored(stack, working.folder / "restored", data, log)
     assert not database.starts()
     assert "could not locate a valid checkpoint record" in database.messages
