@@ -45,6 +45,7 @@ from ebsim.api.signature import (
     read_signature,
     refuse_chunks,
 )
+from ebsim.api.throttle import Throttle
 from ebsim.api.validation import validate
 from ebsim.api.xml_answer import write_answer as write_xml_answer
 from ebsim.api.xml_answer import write_error as write_xml_error
@@ -60,6 +61,7 @@ class Desk:
     Attributes:
         default_region, default_account: Whose a request is that does not say.
         tell_bug: Told of a failure of ebsim itself, with its traceback.
+        throttle: Refuses calls that come too fast; ``None`` refuses none.
     """
 
     regions: Regions
@@ -71,6 +73,7 @@ class Desk:
     default_region: str
     default_account: AccountId
     tell_bug: Callable[[str], None]
+    throttle: Throttle | None = None
 
 
 @dataclass(slots=True)
@@ -187,6 +190,8 @@ def _performed(
         regions=desk.regions,
         is_reading=one.is_reading,
     )
+    if desk.throttle is not None:
+        desk.throttle.count(call, params)
     result = one.perform(call, params)
     if of.wire in {Wire.EC2, Wire.QUERY}:
         body = write_xml_answer(of, operation, result, request_id)

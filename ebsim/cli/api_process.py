@@ -13,6 +13,7 @@ from ebsim.api.identity import Auth
 from ebsim.api.metrics import Metrics
 from ebsim.api.regions import Regions
 from ebsim.api.server import Server, Tls, listening_socket, make_server
+from ebsim.api.throttle import Throttle
 from ebsim.cli.messages import say
 from ebsim.cli.served_api import Address
 from ebsim.cli.settings import Settings
@@ -30,6 +31,7 @@ def run_server(
     auth: str,
     tls: tuple[Path, Path] | None,
     listing_lag_seconds: float,
+    throttle_factor: float,
 ) -> None:
     """Serve at *address* until a signal ends it; *tls* is a certificate and its key."""
     files, clock, random = Files(), SystemClock(), SystemRandom()
@@ -52,6 +54,7 @@ def run_server(
         default_region=settings.region_name,
         default_account=settings.account_id,
         tell_bug=say,
+        throttle=Throttle(clock, throttle_factor) if throttle_factor else None,
     )
     server = make_server(desk, Tls(*tls) if tls is not None else None)
     with listening_socket(address.host, address.port) as listening:

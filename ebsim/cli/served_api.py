@@ -59,6 +59,14 @@ class Address(NamedTuple):
     metavar="SECONDS",
     help="Find no blocks of a snapshot for so long after its completion, as on Amazon.",
 )
+@click.option(
+    "--throttle",
+    type=click.FloatRange(min=0),
+    default=0,
+    metavar="FACTOR",
+    show_default=True,
+    help="Refuse EBS direct calls beyond Amazon's rates, times this; 0 refuses none.",
+)
 @click.pass_obj
 def serve(
     settings: Settings,
@@ -69,6 +77,7 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     listing_lag: float,
+    throttle: float,
 ) -> None:
     """Serve the EC2, EBS and other AWS APIs to unmodified AWS clients.
 
@@ -102,7 +111,12 @@ def serve(
             installer="pip install",
         ) from error
     process.run_server(
-        settings, Address(host, port), auth=auth, tls=tls, listing_lag_seconds=listing_lag
+        settings,
+        Address(host, port),
+        auth=auth,
+        tls=tls,
+        listing_lag_seconds=listing_lag,
+        throttle_factor=throttle,
     )
 
 

@@ -178,7 +178,9 @@ def _deleted(txn: Transaction, region: Region, snapshot: Snapshot) -> Snapshot |
     now_ns = region.clock.now_ns()
     refuse_locked(snapshot, now_ns)
     snapshot_deleted(txn, region, snapshot)
-    stay = stay_of_snapshot(txn, snapshot, now_ns)
+    # What is not completed has nothing that could be brought back.
+    is_whole = snapshot.state is SnapshotState.COMPLETED
+    stay = stay_of_snapshot(txn, snapshot, now_ns) if is_whole else None
     return None if stay is None else replace(snapshot, bin_stay=stay)
 
 
