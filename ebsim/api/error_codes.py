@@ -132,6 +132,7 @@ _KMS_CODES = {**_JSON_CODES, errors.NotFound: _rest("NotFoundException", 400)}
 _DLM_CODES = {
     **_JSON_CODES,
     errors.UnsupportedParameter: _rest("InvalidRequestException", 400),
+    errors.QuotaExceeded: _rest("LimitExceededException", 429),
     errors.InvalidRequest: _rest("InvalidRequestException", 400),
 }
 

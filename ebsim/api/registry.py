@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ebsim.api.action import Action
+from ebsim.api.dlm import policies
 from ebsim.api.ebs import reading, writing
 from ebsim.api.ec2 import (
     attachments,
@@ -21,6 +22,7 @@ from ebsim.api.rbin import rules
 from ebsim.api.sts import caller
 
 GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
+    "dlm": (policies.ACTIONS,),
     "ebs": (
         reading.ACTIONS,
         writing.ACTIONS,
