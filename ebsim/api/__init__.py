@@ -31,7 +31,11 @@
     ``json_answer.EXPLICIT_NULLS`` write null).  A member that the model does not have is a
     bug, and fails.  Times are datetimes (``clock.to_datetime``).
 
-5.  Let the engine's errors pass: ``error_codes.py`` gives each class its code, by service.
+5.  What Amazon does behind, after the answer, is begun with ``call.work.begin`` (``work.py``;
+    ``ec2/snapshots.py`` shows it): the verb runs in a thread and announces what to answer.
+    What the server does by itself, now and then, is a function in ``chores.CHORES``.
+
+6.  Let the engine's errors pass: ``error_codes.py`` gives each class its code, by service.
     Add a class there when Amazon has a code for it; raise ``faults.ApiError(code, message,
     status=..., fields={"Reason": ...})`` only for what concerns the request alone.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ebsim.api.block_plane import BlockPlane
+from ebsim.api.work import Work
 from ebsim.clock import Clock
 from ebsim.engine.region import Region
 from ebsim.ids import AccountId
@@ -28,6 +29,7 @@ class Call:
 
     Attributes:
         account_id: Who acts: everything that the action does is as this account.
+        work: What goes on after the answer is begun with this.
         is_reading: Whether the action changes nothing, so that it makes no region.
     """
 
@@ -39,6 +41,7 @@ class Call:
     request_id: str
     clock: Clock
     regions: RegionSource
+    work: Work
     is_reading: bool
 
     @property

@@ -47,6 +47,7 @@ from ebsim.api.signature import (
 )
 from ebsim.api.throttle import Throttle
 from ebsim.api.validation import validate
+from ebsim.api.work import Work
 from ebsim.api.xml_answer import write_answer as write_xml_answer
 from ebsim.api.xml_answer import write_error as write_xml_error
 from ebsim.clock import Clock
@@ -65,6 +66,7 @@ class Desk:
     """
 
     regions: Regions
+    work: Work
     find_key: FindKey
     auth: Auth
     clock: Clock
@@ -188,6 +190,7 @@ def _performed(
         request_id=request_id,
         clock=desk.clock,
         regions=desk.regions,
+        work=desk.work,
         is_reading=one.is_reading,
     )
     if desk.throttle is not None:

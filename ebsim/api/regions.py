@@ -60,6 +60,10 @@ class Regions:
         """Every region that a request may name."""
         return sorted({*amazon_regions(), *region_names(self._home)})
 
+    def made_names(self) -> list[str]:
+        """The regions that have a store."""
+        return region_names(self._home)
+
     def exists(self, name: str) -> bool:
         """Whether a request may name it: it was made, or Amazon has it."""
         return name in amazon_regions() or name in region_names(self._home)

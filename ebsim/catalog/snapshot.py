@@ -54,6 +54,8 @@ class Snapshot:
             and no root, and temporarily restored while it has both.
         tiering: What was last done to archive or restore it.
         restore_expiry_time_ns: When a temporary restore ends.
+        is_announced: While it is pending: somebody was told of it, so if it breaks off it stays
+            listed, as failed.
     """
 
     snapshot_id: SnapshotId
@@ -85,6 +87,7 @@ class Snapshot:
     archive: Archive | None = None
     tiering: Tiering | None = None
     restore_expiry_time_ns: int | None = None
+    is_announced: bool = False
 
     @property
     def is_archived(self) -> bool:
@@ -123,6 +126,7 @@ _ADDED_LATER: dict[str, Any] = {
     "archive": None,
     "tiering": None,
     "restore_expiry_time_ns": None,
+    "is_announced": False,
 }
 """Fields that the first version did not have, and what they are where it left them out."""
 

@@ -1,5 +1,6 @@
 """The process that serves the AWS APIs: what it is made of, and how it ends."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -8,12 +9,14 @@ from types import FrameType
 
 import click
 
+from ebsim.api.chores import Chores
 from ebsim.api.dispatch import Desk
 from ebsim.api.identity import Auth
 from ebsim.api.metrics import Metrics
 from ebsim.api.regions import Regions
 from ebsim.api.server import Server, Tls, listening_socket, make_server
 from ebsim.api.throttle import Throttle
+from ebsim.api.work import Work
 from ebsim.cli.messages import say
 from ebsim.cli.served_api import Address
 from ebsim.cli.settings import Settings
@@ -44,8 +47,11 @@ def run_server(
         tell_bug=say,
         listing_lag_seconds=listing_lag_seconds,
     )
+    work = Work(say)
+    chores = Chores(regions, say)
     desk = Desk(
         regions=regions,
+        work=work,
         find_key=AccessKeys(settings.home, files, clock, random).find_key,
         auth=Auth(auth),
         clock=clock,
@@ -63,21 +69,28 @@ def run_server(
         url = f"{scheme}://{host}:{listening.getsockname()[1]}"
         with serving_home(files, settings.home, url):
             _end_on_signals(server)
+            chores.start()
             try:
                 regions.go_on()
                 click.echo(url)
                 sys.stdout.flush()
                 server.run(sockets=[listening])
             finally:
+                chores.stop()
+                work.close()
                 regions.close()
 
 
 def _end_on_signals(server: Server) -> None:
-    """Let the first signal end the serving well, and a second one at once."""
+    """Let the first signal end the serving when all is done, and a second one at once.
+
+    What is cut off then is what a kill would cut off: recovery clears it up.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        server.force_exit = server.should_exit
+        del frame
+        if server.should_exit:
+            os._exit(128 + number)
         server.should_exit = True
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,5 +1,6 @@
 """Taking a snapshot of a file, device or stream; ``snapshot_steps.py`` has the steps."""
 
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -44,13 +45,21 @@ if TYPE_CHECKING:
     from ebsim.ids import SnapshotId, VolumeId
 
 
+OnBegun = Callable[[Sequence[Snapshot]], None]
+"""Is told of snapshots once they are pending and their point in time has passed."""
+
+
 def create_snapshot(
     region: Region,
     source_name: str,
     options: SnapshotOptions | None = None,
     progress: Progress | None = None,
+    *,
+    on_begun: OnBegun | None = None,
 ) -> Snapshot:
     """Snapshot *source_name*, a path or the id of a source volume; return it completed.
+
+    *on_begun* is told of it as soon as it is pending.
 
     Cost: one read of the source's data extents; compression of what the store does not
     have; for each leaf that changed one node, and those above it.
@@ -70,7 +79,7 @@ def create_snapshot(
     with closing(source):
         refuse_store_as_source(source.location)
         volume_id = volume.volume_id if volume else None
-        taking = _Taking(region, options, progress or Unwatched())
+        taking = _Taking(region, options, progress or Unwatched(), on_begun)
         return taking.run(source.location, volume_id, SeekableDisk(source))
 
 
@@ -96,10 +105,17 @@ def create_snapshot_of_stream(
 class _Taking:
     """One snapshot being taken."""
 
-    def __init__(self, region: Region, options: SnapshotOptions, progress: Progress) -> None:
+    def __init__(
+        self,
+        region: Region,
+        options: SnapshotOptions,
+        progress: Progress,
+        on_begun: OnBegun | None = None,
+    ) -> None:
         self._region = region
         self._options = options
         self._progress = progress
+        self._on_begun = on_begun
         self._volume_id: VolumeId | None = None
         self._claimed: SnapshotId | None = None
         self._in_manifest: tuple[Snapshot, Volume] | None = None
@@ -132,6 +148,8 @@ class _Taking:
             lambda txn: self._register(txn, session, location, volume_id, disk)
         )
         self._volume_id, self._claimed = started.volume.volume_id, started.claimed
+        if self._on_begun is not None:
+            self._on_begun([started.snapshot])
         options = self._options
         upload_all = partial(upload, region, session, options=options, progress=self._progress)
         try:

@@ -6,6 +6,7 @@ What a session may leave, and what becomes of it here:
     sealed packs that no row names        removed
     packs with nothing live               removed
     a snapshot written block by block     stays pending; what its finisher made is removed
+    one that somebody was told of         marked as failed; nothing that it stored is kept
     another pending snapshot              removed from the catalog; its finished nodes
                                           stay held under its id as the volume's
                                           *interrupted upload*, for the next snapshot of
@@ -170,9 +171,11 @@ def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
         write_current_manifest(region, snapshot_id)
         drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
         drop_puts(region, snapshot_id)
-    elif snapshot is not None and snapshot.state is SnapshotState.PENDING:
+    elif snapshot is not None and _is_to_go(snapshot):
         _interrupt(region, session_id, snapshot)
     else:
+        if snapshot is not None and snapshot.state is SnapshotState.PENDING:
+            region.metadata.run(lambda txn: _fail(txn, region, snapshot_id))
         # It is gone, or it failed and stays listed as such: nothing that it stored is needed.
         region.backend.delete(manifest_name(snapshot_id))
         drop_all_holds(region, snapshot_id)
@@ -193,6 +196,21 @@ def _delete_useless_archives(region: Region, ended: Sequence[str]) -> None:
     """Delete packs of archives that were never completed."""
     useless = region.metadata.read(lambda reader: unneeded_archives(reader, ended))
     delete_archive_packs(region, useless)
+
+
+def _is_to_go(snapshot: Snapshot) -> bool:
+    """Whether it is pending, and nobody was told of it."""
+    return snapshot.state is SnapshotState.PENDING and not snapshot.is_announced
+
+
+def _fail(txn: Transaction, region: Region, snapshot_id: SnapshotId) -> None:
+    """Mark a pending snapshot that somebody was told of as failed: it stays listed."""
+    snapshot = find_snapshot(txn, snapshot_id)
+    if snapshot is not None and snapshot.state is SnapshotState.PENDING:
+        message = "The snapshot was interrupted."
+        failed = replace(snapshot, state=SnapshotState.ERROR, state_message=message)
+        put_snapshot(txn, failed)
+        snapshot_interrupted(txn, region, failed)
 
 
 def write_current_manifest(

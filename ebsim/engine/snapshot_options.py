@@ -19,6 +19,8 @@ class SnapshotOptions:
 
     Attributes:
         copies_volume_tags: Take over the volume's tags; those of *tags* are stronger.
+        is_announced: Somebody is told of it while it is pending, by ``on_begun``: if the process
+            dies it stays listed, as failed.
         block_size: Bytes, for a volume's first snapshot; ``None`` is 512 KiB, or the
             volume's.
         level: Of zstd, -7 to 19.
@@ -32,6 +34,7 @@ class SnapshotOptions:
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     copies_volume_tags: bool = False
+    is_announced: bool = False
     block_size: int | None = None
     level: int = LEVEL_DEFAULT
     rehash: bool = False

@@ -124,6 +124,7 @@ def register(
         parent_id=base.snapshot_id if base else None,
         description=options.description,
         tags={**tags, **options.system_tags},
+        is_announced=options.is_announced,
         lineage=volume.lineage,
     )
     put_snapshot(txn, snapshot)
@@ -192,6 +193,7 @@ def completed_snapshot(
     return replace(
         started.snapshot,
         state=SnapshotState.COMPLETED,
+        is_announced=False,
         root=uploaded.root,
         size_bytes=disk.size_bytes,
         completion_time_ns=region.clock.now_ns(),

@@ -26,7 +26,7 @@ from ebsim.catalog.records import find_snapshot, newest_completed, put_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.sessions import Session
-from ebsim.engine.create_snapshot import clear_up
+from ebsim.engine.create_snapshot import OnBegun, clear_up
 from ebsim.engine.cut_disk import CutDisk
 from ebsim.engine.disk import Disk, SeekableDisk
 from ebsim.engine.holds import drop_all_holds
@@ -113,8 +113,11 @@ def create_snapshot_set(
     *,
     held: Held | None = None,
     freeze_seconds: float = FREEZE_SECONDS,
+    on_begun: OnBegun | None = None,
 ) -> SnapshotSet:
     """Snapshot what *names* name at one instant: local volumes, and images if they are *held*.
+
+    *on_begun* is told of them when all are cut, before the first is uploaded.
 
     *held* is left as soon as nothing that is still to be read can change.
 
@@ -140,7 +143,8 @@ def create_snapshot_set(
                 f"{volume} is written by somebody who cannot be frozen from here, so it cannot "
                 "be in a set. No snapshot was made. Give --freeze-command and --thaw-command."
             )
-    return _TakingSet(region, options, progress or Unwatched()).run(volumes, held, freeze_seconds)
+    taking = _TakingSet(region, options, progress or Unwatched(), on_begun)
+    return taking.run(volumes, held, freeze_seconds)
 
 
 def _refuse_twice(volumes: Sequence[Volume | str]) -> None:
@@ -153,10 +157,17 @@ def _refuse_twice(volumes: Sequence[Volume | str]) -> None:
 class _TakingSet:
     """One set being taken."""
 
-    def __init__(self, region: Region, options: SnapshotOptions, progress: Progress) -> None:
+    def __init__(
+        self,
+        region: Region,
+        options: SnapshotOptions,
+        progress: Progress,
+        on_begun: OnBegun | None,
+    ) -> None:
         self._region = region
         self._options = options
         self._progress = progress
+        self._on_begun = on_begun
         self._parts: list[_Part] = []
         # What is needed to the end: readers, images, conversations with other processes.
         self._resources = ExitStack()
@@ -172,6 +183,8 @@ class _TakingSet:
                 if held is not None:
                     holding.enter_context(held())
                 pause = self._cut(session, volumes, freeze_seconds)
+                if self._on_begun is not None:
+                    self._on_begun([part.started.snapshot for part in self._parts])
                 if all(_holds_still(part) for part in self._parts):
                     holding.close()
                 completed = self._upload(session)

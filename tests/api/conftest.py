@@ -14,6 +14,7 @@ from ebsim.api.dispatch import Desk
 from ebsim.api.identity import Auth
 from ebsim.api.metrics import Metrics
 from ebsim.api.regions import Regions
+from ebsim.api.work import Work
 from ebsim.clock import Clock, SystemClock
 from ebsim.durable_files import Files
 from ebsim.engine.access_keys import AccessKeys
@@ -52,9 +53,13 @@ def desk(home: Path, keys: AccessKeys, region_clock: Clock) -> Iterator[Desk]:
     bugs: list[str] = []
     # Of signatures and tokens: boto3 goes by the machine's.
     clock = SystemClock()
-    with closing(Regions(home, Files(), region_clock, Random(1), tell_bug=bugs.append)) as regions:
+    with (
+        closing(Regions(home, Files(), region_clock, Random(1), tell_bug=bugs.append)) as regions,
+        closing(Work(bugs.append)) as work,
+    ):
         yield Desk(
             regions=regions,
+            work=work,
             find_key=keys.find_key,
             auth=Auth.SIGV4,
             clock=clock,

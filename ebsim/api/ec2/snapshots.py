@@ -1,5 +1,7 @@
 """Taking, finding and deleting snapshots."""
 
+from collections.abc import Sequence
+
 from ebsim.api.action import action
 from ebsim.api.call import Call
 from ebsim.api.ec2 import ids
@@ -13,6 +15,7 @@ from ebsim.api.ec2.shapes import (
 )
 from ebsim.api.faults import ApiError
 from ebsim.api.params import Answer, Params
+from ebsim.api.work import Announce
 from ebsim.catalog.audience import Audience
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.snapshot_filter import check_filters, fits, progress_of
@@ -26,6 +29,7 @@ from ebsim.engine.snapshot_volumes import create_snapshot_set
 from ebsim.engine.source_volume import is_local_volume
 
 SET_SIZE_MAX = 40
+PENDING_PER_VOLUME_MAX = 5
 
 
 def snapshot_row(snapshot: Snapshot) -> Answer:
@@ -63,14 +67,35 @@ def create(call: Call, params: Params) -> Answer:
     """Snapshot a volume; the reply is that of a snapshot that has just begun."""
     volume_id = ids.volume_id(params["VolumeId"])
     options = SnapshotOptions(
-        description=described(params), tags=specified_tags(params, "snapshot")
+        description=described(params),
+        tags=specified_tags(params, "snapshot"),
+        is_announced=True,
     )
     region = call.region
-    if is_local_volume(region, volume_id):
-        snapshot = create_snapshot_set(region, [volume_id], options).snapshots[0]
-    else:
-        snapshot = create_snapshot(region, volume_id, options)
+    is_local = is_local_volume(region, volume_id)
+    refuse_too_many(call, [volume_id])
+
+    def take(announce: Announce[Sequence[Snapshot]]) -> None:
+        if is_local:
+            create_snapshot_set(region, [volume_id], options, on_begun=announce)
+        else:
+            create_snapshot(region, volume_id, options, on_begun=announce)
+
+    (snapshot,) = call.work.begin([volume_id], take)
     return _info(snapshot)
+
+
+def refuse_too_many(call: Call, volume_ids: Sequence[str]) -> None:
+    """Refuse another snapshot of volumes that have as many pending as EC2 allows.
+
+    Raises:
+        ApiError: one has.
+    """
+    if any(call.work.waiting_for(name) >= PENDING_PER_VOLUME_MAX for name in volume_ids):
+        raise ApiError(
+            "ConcurrentSnapshotLimitExceeded",
+            "Maximum allowed in-progress snapshots for a single volume exceeded.",
+        )
 
 
 def create_several(call: Call, params: Params) -> Answer:
@@ -93,9 +118,18 @@ def create_several(call: Call, params: Params) -> Answer:
             f"{len(volumes)} volumes are more than {SET_SIZE_MAX}, which one call may snapshot.",
         )
     options = SnapshotOptions(
-        description=description, tags=tags, copies_volume_tags="CopyTagsFromSource" in params
+        description=description,
+        tags=tags,
+        copies_volume_tags="CopyTagsFromSource" in params,
+        is_announced=True,
     )
-    made = create_snapshot_set(region, [one.volume_id for one in volumes], options).snapshots
+    names = [one.volume_id for one in volumes]
+    refuse_too_many(call, names)
+
+    def take(announce: Announce[Sequence[Snapshot]]) -> None:
+        create_snapshot_set(region, names, options, on_begun=announce)
+
+    made = call.work.begin(names, take)
     return {"Snapshots": [_info(one) for one in made]}
 
 
