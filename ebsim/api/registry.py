@@ -7,6 +7,7 @@ from ebsim.api.dlm import policies
 from ebsim.api.ebs import reading, writing
 from ebsim.api.ec2 import (
     attachments,
+    fast_restore,
     instances,
     places,
     recycle_bin,
@@ -32,6 +33,7 @@ GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
         snapshots.ACTIONS,
         snapshot_access.ACTIONS,
         snapshot_locks.ACTIONS,
+        fast_restore.ACTIONS,
         recycle_bin.ACTIONS,
         tags.ACTIONS,
         volumes.ACTIONS,

@@ -224,7 +224,7 @@ def get_volume(reader: Reader, account_id: AccountId, name: str) -> Volume:
 
 
 def scan_volumes(reader: Reader, account_id: AccountId | None = None) -> list[Volume]:
-    """The volumes of an account, or of all, by id; those in the recycle bin left out."""
+    """The volumes of an account, or of all, by id; those in the recycle bin or a pool left out."""
     volumes = (decode_volume(row) for _, row in _scan(reader, Table.VOLUMES, b"", _AFTER_ALL))
     return [
         volume
@@ -234,7 +234,7 @@ def scan_volumes(reader: Reader, account_id: AccountId | None = None) -> list[Vo
 
 
 def _is_hidden(volume: Volume) -> bool:
-    return volume.is_deleted or volume.bin_stay is not None
+    return volume.is_deleted or volume.bin_stay is not None or volume.pooled_zone is not None
 
 
 def put_instance(txn: Transaction, instance: Instance) -> None:

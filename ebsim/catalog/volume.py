@@ -46,6 +46,9 @@ class Volume:
         is_deleted: Nothing is left of a local volume but the snapshots that name it; the
             row goes with the last of them.
         bin_stay: A local volume that was deleted, and is kept whole in the recycle bin.
+        pooled_zone: Nobody has it yet: fast restore in that zone keeps it for the next who
+            makes a volume of its snapshot.
+        fast_restored: It comes from there, and was all here when it was made.
         lineage: Of the snapshot that it was made from, which its own snapshots carry on;
             ``""`` for one that was made from none.
         settings: Its type, speed and zone, as EBS has them.
@@ -68,12 +71,16 @@ class Volume:
     bin_stay: BinStay | None = None
     lineage: str = ""
     settings: VolumeSettings = field(default_factory=VolumeSettings)
+    pooled_zone: str | None = None
+    fast_restored: bool = False
 
 
 _ADDED_LATER: dict[str, Any] = {
     "bin_stay": None,
     "lineage": "",
     "settings": asdict(VolumeSettings()),
+    "pooled_zone": None,
+    "fast_restored": False,
 }
 """Fields that the first version did not have, and what they are where it left them out."""
 
@@ -94,7 +101,9 @@ One row for all of them in a region; it goes with the last, as that of a deleted
 
 def deleted(volume: Volume) -> Volume:
     """What stays of a volume for the sake of its snapshots."""
-    return replace(volume, origin=None, attachment=None, is_deleted=True, bin_stay=None)
+    return replace(
+        volume, origin=None, attachment=None, is_deleted=True, bin_stay=None, pooled_zone=None
+    )
 
 
 def volume_to_json(volume: Volume) -> dict[str, Any]:

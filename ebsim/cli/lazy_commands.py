@@ -38,6 +38,11 @@ COMMANDS = {
     "export": LazyCommand(
         "ebsim.cli.images", "export_image", "Write a snapshot to a qcow2, VMDK or other image."
     ),
+    "fast-restore": LazyCommand(
+        "ebsim.cli.fast_restore",
+        "fast_restore",
+        "Have volumes of snapshots loaded before anybody asks for them.",
+    ),
     "import": LazyCommand(
         "ebsim.cli.images", "import_image", "Snapshot a qcow2, VMDK, VHD, VHDX or VDI image."
     ),

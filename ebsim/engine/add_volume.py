@@ -64,7 +64,8 @@ def _register(
 ) -> None:
     check(txn)
     put_volume(txn, volume)
-    volume_created(txn, region, volume)
+    if volume.pooled_zone is None:
+        volume_created(txn, region, volume)
     if volume.origin is not None:
         root = Digest(bytes.fromhex(volume.origin))
         take_hold(txn, volume_holder(volume.volume_id), root)

@@ -1,27 +1,24 @@
-"""Making a volume, and noting that it needs its origin no more."""
+"""Making a volume."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ebsim.catalog.audience import may_use
 from ebsim.catalog.client_tokens import TokenUse
 from ebsim.catalog.records import (
     find_snapshot,
-    find_volume,
     get_usable_snapshot,
     get_volume,
-    put_volume,
 )
 from ebsim.catalog.snapshot import Snapshot, SnapshotState, lineage_of
 from ebsim.catalog.volume import Volume
 from ebsim.catalog.volume_settings import VolumeSettings
 from ebsim.durable_files import write_atomically
 from ebsim.engine.add_volume import add_volume
-from ebsim.engine.holds import drop_holds
-from ebsim.engine.kept_records import VOLUMES, write_current_record
+from ebsim.engine.fast_restore_pool import take_from_pool
+from ebsim.engine.kept_records import VOLUMES
 from ebsim.engine.made_once import made_once, note_made
-from ebsim.engine.record_events import volume_initialized
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.source_volume import BLOCK_SIZE_DEFAULT, check_block_size
@@ -63,7 +60,8 @@ class VolumeOptions:
 def create_volume(region: Region, options: VolumeOptions) -> Volume:
     """Make a volume; it can be used at once, and the snapshot be deleted at once.
 
-    Nothing is copied: it costs a few milliseconds, whatever the size.
+    Nothing is copied: it costs a few milliseconds, whatever the size.  Where fast restore is
+    enabled and has a credit, the volume is one that was loaded before, or is loaded now.
 
     Raises:
         SnapshotNotFound, VolumeNotFound: there is no such snapshot, or volume to be like.
@@ -93,8 +91,8 @@ def _create(region: Region, options: VolumeOptions) -> Volume:
         if order:
             write_atomically(region.files, folder.hydrate_order, order)
 
-    def check(txn: Transaction) -> None:
-        note_made(txn, region, options.token_use, volume.volume_id)
+    def check(txn: Transaction, volume_id: VolumeId = volume.volume_id) -> None:
+        note_made(txn, region, options.token_use, volume_id)
         if snapshot is None:
             return
         current = find_snapshot(txn, snapshot.snapshot_id)
@@ -102,26 +100,12 @@ def _create(region: Region, options: VolumeOptions) -> Volume:
             raise SnapshotNotFound(snapshot.snapshot_id)
         refuse_archived(region, current)
 
+    if snapshot is not None:
+        taken = take_from_pool(region, snapshot, volume, check)
+        if taken is not None:
+            return taken
     add_volume(region, volume, fill, check)
     return volume
-
-
-def volume_stands_alone(region: Region, volume_id: VolumeId) -> None:
-    """Every block of the volume is here: let go of what it was made from.
-
-    Harmless when it was done before.  The caller has the volume open, in a session.
-    """
-
-    def note(txn: Transaction) -> None:
-        volume = find_volume(txn, volume_id)
-        if volume is not None and volume.origin is not None:
-            put_volume(txn, replace(volume, origin=None))
-            drop_holds(txn, volume_id)
-            volume_initialized(txn, region, volume)
-
-    region.metadata.run(note)
-    write_current_record(region, volume_id)
-    region.reclaimer().run()
 
 
 def _source(region: Region, options: VolumeOptions) -> Snapshot | None:

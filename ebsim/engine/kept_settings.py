@@ -19,7 +19,7 @@ from ebsim.errors import MetadataCorrupt, UnsupportedFormat
 from ebsim.metadata.transactions import Table, Transaction
 
 SETTINGS = "settings"
-KEPT_TABLES = (Table.RETENTION_RULES, Table.ACCOUNT_SETTINGS)
+KEPT_TABLES = (Table.RETENTION_RULES, Table.FAST_RESTORES, Table.ACCOUNT_SETTINGS)
 _ROWS_MAX = 1 << 16
 _SUFFIX = ".json"
 _KIND = "row"

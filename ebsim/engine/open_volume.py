@@ -12,8 +12,8 @@ from ebsim.catalog.records import find_snapshot, find_volume, get_volume
 from ebsim.catalog.snapshot import SnapshotState
 from ebsim.catalog.volume import Volume
 from ebsim.durable_files import write_atomically
-from ebsim.engine.create_volume import volume_stands_alone
 from ebsim.engine.region import Region
+from ebsim.engine.volume_stands_alone import volume_stands_alone
 from ebsim.errors import Conflict, InvalidRequest, VolumeInUse
 from ebsim.ids import Digest, SnapshotId, VolumeId
 from ebsim.units import MIB

@@ -70,6 +70,22 @@ def purge_volume_from_bin(region: Region, volume: Volume) -> None:
     region.reserve.use_if_full(lambda: _remove(region, volume, stay))
 
 
+def discard_pooled(region: Region, volume: Volume) -> None:
+    """Remove a volume that fast restore has kept for nobody.
+
+    Raises:
+        VolumeInUse: it is being loaded, or taken, at this moment.
+    """
+
+    def stay(reader: Reader, current: Volume, now_ns: int) -> BinStay | None:
+        del reader, now_ns
+        if current.pooled_zone is None:
+            raise VolumeInUse(f"{current.volume_id} was taken meanwhile. Nothing was changed.")
+        return None
+
+    region.reserve.use_if_full(lambda: _remove(region, volume, stay))
+
+
 def _refuse_attached(volume: Volume) -> None:
     attachment = volume.attachment
     if attachment is not None:
@@ -151,7 +167,7 @@ def _forget(region: Region, session: Session, volume: Volume) -> None:
             return None
         remove_row(txn, current)
         drop_holds(txn, volume.volume_id)
-        if current.bin_stay is None:
+        if current.bin_stay is None and current.pooled_zone is None:
             volume_deleted(txn, region, current)
         # No snapshot will ever go on from what one that broke off had stored.
         return claim_interrupted_upload(txn, session.session_id, volume.volume_id)

@@ -40,6 +40,7 @@ class Table(StrEnum):
     RECYCLE_BIN = "recycle_bin"  # by the time at which its retention ends
     RECYCLE_BIN_BY_OWNER = "recycle_bin_by_owner"
     RETENTION_RULES = "retention_rules"  # owner, rule id -> the rule
+    FAST_RESTORES = "fast_restores"  # account, snapshot id, zone -> its state and pool
     ACCOUNT_SETTINGS = "account_settings"  # account -> what it set for the region
     VOLUMES = "volumes"  # volume id -> the volume
     VOLUMES_BY_SOURCE = "volumes_by_source"

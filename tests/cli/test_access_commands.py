@@ -120,3 +120,15 @@ def test_a_locked_rule_is_not_removed(ebsim: CommandLine) -> None:
     assert ebsim.run("recycle-bin", "rule", "update", other, "--days", "2").returncode == (
         ExitCode.CONFLICT
     )
+
+
+def test_fast_restore_is_enabled_listed_and_disabled(ebsim: CommandLine, store: Store) -> None:
+    assert ebsim.told("fast-restore", "enable", store.snapshot_id[:14]) == store.snapshot_id
+    (found,) = documents(ebsim, "fast-restore", "ls")["FastSnapshotRestores"]
+    assert (found["AvailabilityZone"], found["State"]) == ("us-east-1a", "enabled")
+    assert ebsim.told("volume", "ls").count("vol-") == 1
+    assert "enabled" in ebsim.told("fast-restore", "ls")
+    ebsim.told("fast-restore", "disable", store.snapshot_id)
+    assert "disabled" in ebsim.told("fast-restore", "ls")
+    refused = ebsim.run("fast-restore", "disable", store.snapshot_id)
+    assert refused.returncode == ExitCode.CONFLICT

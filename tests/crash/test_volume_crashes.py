@@ -15,8 +15,14 @@ import pytest
 from ebsim.catalog.records import scan_volumes
 from ebsim.catalog.retention_rule import ResourceType
 from ebsim.catalog.volume import Volume
+from ebsim.clock import ManualClock
 from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.delete_snapshot import delete_snapshots
+from ebsim.engine.fast_restore import (
+    advance_fast_restores,
+    disable_fast_restore,
+    enable_fast_restore,
+)
 from ebsim.engine.list_volumes import list_volumes
 from ebsim.engine.open_volume import open_volume
 from ebsim.engine.recovery import recover
@@ -76,7 +82,32 @@ def alone(home: Path, disk: Path, contents: Contents) -> None:
     region.close()
 
 
+def pooled(home: Path, disk: Path, contents: Contents) -> None:
+    """A volume waits in the pool of fast restore; credits have come since."""
+    one(home, disk, contents)
+    clock = ManualClock()
+    clock.advance(-3600)
+    region = open_small_store(home, Random("pooled"), clock=clock)
+    enable_fast_restore(region, next(iter(contents)), "testa")
+    advance_fast_restores(region)
+    region.close()
+
+
+def from_the_pool(region: Region, disk: Path, contents: Contents) -> None:
+    del disk
+    snapshot_id = next(iter(contents))
+    assert create_volume(region, VolumeOptions(snapshot=snapshot_id)).fast_restored
+
+
+def empty_the_pool(region: Region, disk: Path, contents: Contents) -> None:
+    del disk
+    disable_fast_restore(region, next(iter(contents)), "testa")
+    advance_fast_restores(region)
+
+
 SCENES = {
+    "take from the pool": StoreScene(pooled, from_the_pool),
+    "empty the pool": StoreScene(pooled, empty_the_pool),
     "create from a snapshot": StoreScene(one, from_snapshot),
     "create an empty one": StoreScene(None, empty),
     "remove": StoreScene(made, remove),
@@ -88,8 +119,10 @@ SCENES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENES)
 def test_a_crash_at_any_step_leaves_a_volume_whole_or_nothing_of_it(
-    name: str, figure: Callable[[str], None]
+    name: str, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str], None]
 ) -> None:
+    # Volumes of a pool are whole GiB, and every crash state is written out.
+    monkeypatch.setattr("ebsim.engine.fast_restore_pool.GIB", 2 << 20)
     scene = SCENES[name]
     with quick_directory() as folder:
         home, disk, contents = prepare(scene, folder)

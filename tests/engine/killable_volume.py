@@ -3,9 +3,9 @@
 from ebsim.catalog.records import find_snapshot
 from ebsim.catalog.snapshot import SnapshotState
 from ebsim.chunkstore.sessions import Session
-from ebsim.engine.create_volume import volume_stands_alone
 from ebsim.engine.open_volume import volume_folder
 from ebsim.engine.region import Region
+from ebsim.engine.volume_stands_alone import volume_stands_alone
 from ebsim.ids import SnapshotId, VolumeId
 from ebsim.volumes.control import ControlServer
 from ebsim.volumes.hydration import HydrationOrder, Hydrator

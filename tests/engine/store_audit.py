@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from random import Random
 
 from ebsim.catalog.event import decode_event
+from ebsim.catalog.fast_restore import FastRestoreState, scan_fast_restores
 from ebsim.catalog.manifest import manifest_name, read_manifest
 from ebsim.catalog.records import find_volume
 from ebsim.catalog.snapshot import Snapshot, SnapshotState, decode_snapshot
@@ -79,6 +80,7 @@ class StoreAudit:
             *self._about_volumes(),
             *self._about_events(),
             *self._about_kept_rows(),
+            *self._about_pools(),
             *self._about_leftovers(),
         ]
 
@@ -242,6 +244,17 @@ class StoreAudit:
             yield f"events are numbered {numbers}, the last one being {newest}"
         if len(ids) != len(numbers):
             yield f"{len(numbers)} events have {len(ids)} ids"
+
+    def _about_pools(self) -> Iterator[str]:
+        records = self._region.metadata.read(lambda reader: list(scan_fast_restores(reader)))
+        marked = {one.volume_id for one in self.volumes if one.pooled_zone is not None}
+        for record in records:
+            # One that is being emptied names volumes that are gone already.
+            if record.state is not FastRestoreState.DISABLING and set(record.pool) - marked:
+                yield f"the pool {record.pool} has volumes that there are not"
+            marked -= set(record.pool)
+        if marked:
+            yield f"{sorted(marked)} are of a pool, and in none"
 
     def _about_kept_rows(self) -> Iterator[str]:
         rows = {(table, key, row) for table in KEPT_TABLES for key, row in self._rows[table]}

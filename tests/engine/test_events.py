@@ -15,7 +15,7 @@ from ebsim.clock import ManualClock
 from ebsim.engine import record_events as record
 from ebsim.engine.copy_snapshot import copy_snapshot
 from ebsim.engine.create_snapshot import create_snapshot
-from ebsim.engine.create_volume import VolumeOptions, create_volume, volume_stands_alone
+from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.instances import attach_to_instance, create_instance, detach_from_instance
 from ebsim.engine.list_events import (
@@ -30,6 +30,7 @@ from ebsim.engine.resize_volume import resize_volume
 from ebsim.engine.share_snapshot import Grantees, share_snapshot
 from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.snapshot_volumes import create_snapshot_set
+from ebsim.engine.volume_stands_alone import volume_stands_alone
 from ebsim.errors import Conflict
 from ebsim.ids import AccountId, SnapshotId, VolumeId
 from ebsim.metadata.transactions import Transaction

@@ -13,11 +13,12 @@ import pytest
 
 from ebsim.blockmap.stored_blocks import block_map_of
 from ebsim.durable_files import Files
-from ebsim.engine.create_volume import VolumeOptions, create_volume, volume_stands_alone
+from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.list_snapshots import show_snapshot
 from ebsim.engine.open_volume import OpenedVolume, open_volume
 from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.snapshot_volumes import create_snapshot_set
+from ebsim.engine.volume_stands_alone import volume_stands_alone
 from ebsim.errors import IntegrityError, StorageFull, StorageUnavailable
 from ebsim.ids import Digest
 from ebsim.volumes.hydration import HydrationOrder, HydrationState, Hydrator

@@ -9,7 +9,7 @@ from ebsim.catalog.records import find_volume, scan_volumes
 from ebsim.chunkstore.rows import decode_holder
 from ebsim.clock import ManualClock
 from ebsim.engine.create_snapshot import create_snapshot
-from ebsim.engine.create_volume import VolumeOptions, create_volume, volume_stands_alone
+from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.kept_records import read_record
 from ebsim.engine.list_snapshots import list_snapshots
@@ -22,6 +22,7 @@ from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.snapshot_volumes import create_snapshot_set
 from ebsim.engine.store_stats import store_stats
 from ebsim.engine.tags import tag_snapshot
+from ebsim.engine.volume_stands_alone import volume_stands_alone
 from ebsim.errors import (
     Conflict,
     InvalidRequest,

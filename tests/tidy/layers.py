@@ -62,6 +62,7 @@ NAMED_BY_CLI = frozenset(
         "ebsim.catalog.event",
         "ebsim.catalog.event_pattern",
         "ebsim.catalog.lifecycle_policy",
+        "ebsim.catalog.fast_restore",
         "ebsim.catalog.retention_rule",
         "ebsim.catalog.snapshot",
         "ebsim.catalog.snapshot_filter",

@@ -8,6 +8,7 @@ import click
 import pytest
 
 from ebsim.cli.exit_codes import ExitCode
+from ebsim.cli.fast_restore import FAST_RESTORE_COMMANDS
 from ebsim.cli.instance import INSTANCE_COMMANDS
 from ebsim.cli.lazy_commands import COMMANDS, LazyCommand
 from ebsim.cli.lifecycle import LIFECYCLE_COMMANDS
@@ -87,6 +88,7 @@ GROUPED = [
     *SNAPSHOT_COMMANDS.values(),
     *VOLUME_COMMANDS.values(),
     *INSTANCE_COMMANDS.values(),
+    *FAST_RESTORE_COMMANDS.values(),
     *RECYCLE_BIN_COMMANDS.values(),
     *RULE_COMMANDS.values(),
     *EVENT_COMMANDS.values(),

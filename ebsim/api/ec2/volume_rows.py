@@ -64,6 +64,7 @@ def volume_row(region: Region, volume: Volume) -> Answer:
         "Iops": speed.iops,
         "Throughput": speed.throughput,
         "Encrypted": False,
+        "FastRestored": volume.fast_restored,
         "MultiAttachEnabled": False,
         "VolumeArn": f"arn:aws:ec2:{region.name}:{volume.owner_id}:volume/{volume.volume_id}",
         "OwnerId": volume.owner_id,
