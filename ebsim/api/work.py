@@ -53,6 +53,21 @@ class Work:
         self._pool.submit(self._run, names, do, announced)
         return announced.result()
 
+    def go_on(self, name: str, do: Callable[[], object]) -> None:
+        """Do *do*, which was announced already, behind: as soon as a thread is free.
+
+        What it comes to, its failures as well, is in the store.
+        """
+        with self._lock:
+            self._waiting.update([name])
+        announced: Future[None] = Future()
+
+        def go_on(announce: Announce[None]) -> None:
+            announce(None)
+            do()
+
+        self._pool.submit(self._run, [name], go_on, announced)
+
     def _run(
         self, names: Sequence[str], do: Callable[[Announce[T]], object], announced: "Future[T]"
     ) -> None:

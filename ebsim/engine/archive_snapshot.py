@@ -121,8 +121,8 @@ class Archival:
         """Step 2, all but the proof."""
         region, snapshot = self._region, self._change.snapshot
         packs = PackWriter(region.backend, self._change.session.next_archive_pack_name)
-        progress.begin("archive", snapshot.block_count * snapshot.block_size)
         try:
+            progress.begin("archive", snapshot.block_count * snapshot.block_size)
             threads = len(os.sched_getaffinity(0))
             writing = _Writing(region, packs)
             for block_count in in_threads(

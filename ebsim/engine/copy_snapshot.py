@@ -15,7 +15,7 @@ Source: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-copy-snapshot.html
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -35,12 +35,16 @@ from ebsim.engine.record_events import snapshot_copied
 from ebsim.engine.recovery import claim_interrupted_upload, note_snapshot, recover, upload_of
 from ebsim.engine.region import Region, next_generation
 from ebsim.engine.snapshot_steps import end_session, let_go
+from ebsim.engine.source_volume import BLOCK_SIZE_DEFAULT
 from ebsim.engine.storage_tiers import refuse_archived
 from ebsim.engine.tags import check_description, check_tags
 from ebsim.errors import ChunkMissing, Conflict, EbsimError, InvalidRequest, StorageFull
 from ebsim.ids import Digest, SnapshotId, new_snapshot_id
 from ebsim.metadata.transactions import Transaction
 from ebsim.progress import Progress, Unwatched
+
+PENDING_MESSAGE = "Metadata not updated"
+"""What the real service says of a copy until it knows anything of it."""
 
 DURATION_MIN_MINUTES, DURATION_MAX_MINUTES, DURATION_STEP_MINUTES = 15, 2880, 15
 
@@ -53,6 +57,8 @@ class CopyOptions:
         completion_duration_minutes: For a time-based copy: 15 to 2880, in steps of 15.  It
             is kept and told; the copy is made as fast as can be.
         thread_count: Threads that read and prove; ``None`` is one a processor.
+        is_announced: The copy's id is given out while it is pending: it stays listed, as
+            failed, if it breaks off.
         system_tags: Tags that nobody could set, by which what made it knows it again.
     """
 
@@ -60,6 +66,7 @@ class CopyOptions:
     tags: Mapping[str, str] = field(default_factory=dict)
     completion_duration_minutes: int | None = None
     thread_count: int | None = None
+    is_announced: bool = False
     system_tags: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -112,20 +119,58 @@ def copy_snapshot(
         ChunkCorrupt, ChunkMissing: the source is damaged; no copy was made.
         StorageFull, StorageUnavailable: in either region; no copy was made.
     """
-    options = options or CopyOptions()
+    copy = SnapshotCopy(region, source, name, options or CopyOptions())
+    copy.begin()
+    return copy.run(progress or Unwatched())
+
+
+def register_failed_copy(
+    region: Region, source_name: str, source_id: str, options: CopyOptions, why: str
+) -> Snapshot:
+    """List a copy that failed before it began; return it.
+
+    The real service accepts copies of what it then does not find.
+    """
     options.check()
-    snapshot = source.metadata.read(
-        lambda reader: get_usable_snapshot(reader, source.account_id, name)
+    failed = Snapshot(
+        snapshot_id=new_snapshot_id(region.random),
+        volume_id=UNKNOWN_VOLUME.volume_id,
+        owner_id=region.account_id,
+        state=SnapshotState.ERROR,
+        state_message=why,
+        start_time_ns=region.clock.now_ns(),
+        size_bytes=0,
+        block_size=BLOCK_SIZE_DEFAULT,
+        generation=0,
+        description=options.description,
+        tags=dict(options.tags),
+        copied_from=f"{source_name}/{source_id}",
+        completion_duration_minutes=options.completion_duration_minutes,
     )
-    return _Copying(region, source, snapshot, options).run(progress or Unwatched())
+
+    def put(txn: Transaction) -> None:
+        put_volume(txn, UNKNOWN_VOLUME)
+        put_snapshot(txn, failed)
+        snapshot_copied(txn, region, failed, why)
+
+    region.metadata.run(put)
+    return failed
 
 
-class _Copying:
-    """One snapshot being copied."""
+class SnapshotCopy:
+    """One snapshot being copied: ``begin`` makes the copy pending, ``run`` ends it."""
 
-    def __init__(
-        self, region: Region, source: Region, original: Snapshot, options: CopyOptions
-    ) -> None:
+    def __init__(self, region: Region, source: Region, name: str, options: CopyOptions) -> None:
+        """Check what is asked.
+
+        Raises:
+            SnapshotNotFound, InvalidRequest, SnapshotArchived, Conflict: as
+                :func:`copy_snapshot`.
+        """
+        options.check()
+        original = source.metadata.read(
+            lambda reader: get_usable_snapshot(reader, source.account_id, name)
+        )
         refuse_archived(source, original)
         if original.state is not SnapshotState.COMPLETED or original.root is None:
             raise Conflict(
@@ -136,26 +181,64 @@ class _Copying:
         self._original = original
         self._root: Digest = original.root
         self._options = options
+        self._reading = ExitStack()
         self._claimed: SnapshotId | None = None
         self._in_manifest: tuple[Snapshot, Volume] | None = None
 
-    def run(self, progress: Progress) -> Copied:
-        """Make it; on failure leave nothing but what recovery keeps for the next try."""
+    def begin(self) -> Snapshot:
+        """Steps 0 and 1; returns the pending copy.
+
+        ``run`` must follow.  If the process ends before that is done, recovery clears up.
+        """
         region = self._region
-        with reading(self._source, self._root):
+        with ExitStack() as begun:
+            begun.enter_context(reading(self._source, self._root))
             recover(region)
             region.reserve.fill()
-            copy = self._planned()
+            self._copy = self._planned()
+            self._session = region.open_session()
             try:
-                with region.session() as session:
-                    copied = self._copy(session, copy, progress)
-                    end_session(region, session, lambda: self._let_go(session, copied.snapshot))
-                    return copied
-            except BaseException as error:
-                # As in create_snapshot: whoever opens the region next does it otherwise.
-                with suppress(EbsimError):
-                    clear_up(region, upload_of(copy), is_full=isinstance(error, StorageFull))
+                self._claimed = region.metadata.run(self._register)
+            except BaseException:
+                self._session.abandon()
+                self._clear_up(None)
                 raise
+            self._reading = begun.pop_all()
+        return self._copy
+
+    def run(self, progress: Progress) -> Copied:
+        """Steps 2 to 5; on failure leave nothing but what recovery keeps for the next try.
+
+        A copy that was announced stays listed, as failed.
+        """
+        region, session = self._region, self._session
+        with self._reading:
+            try:
+                copied = self._make(progress)
+                end_session(region, session, lambda: self._let_go(session, copied.snapshot))
+            except BaseException as error:
+                session.abandon()
+                self._clear_up(error)
+                raise
+            session.close()
+            return copied
+
+    def _clear_up(self, error: BaseException | None) -> None:
+        """As in create_snapshot: whoever opens the region next does it where this fails."""
+        is_full = isinstance(error, StorageFull)
+        with suppress(EbsimError):
+            if self._options.is_announced and error is not None:
+                why = str(error) if isinstance(error, EbsimError) else "The copy was interrupted."
+                self._region.metadata.run(lambda txn: self._fail(txn, why))
+            clear_up(self._region, upload_of(self._copy), is_full=is_full)
+
+    def _fail(self, txn: Transaction, why: str) -> None:
+        """The copy failed, and stays listed as such."""
+        pending = find_snapshot(txn, self._copy.snapshot_id)
+        if pending is not None and pending.state is SnapshotState.PENDING:
+            failed = replace(pending, state=SnapshotState.ERROR, state_message=why)
+            put_snapshot(txn, failed)
+            snapshot_copied(txn, self._region, failed, why)
 
     def _let_go(self, session: Session, snapshot: Snapshot) -> None:
         """Step 5."""
@@ -170,23 +253,27 @@ class _Copying:
             owner_id=self._region.account_id,
             state=SnapshotState.PENDING,
             start_time_ns=self._region.clock.now_ns(),
-            size_bytes=original.size_bytes,
+            size_bytes=0,
             block_size=original.block_size,
             generation=original.generation,
+            state_message=PENDING_MESSAGE,
+            is_announced=options.is_announced,
             description=options.description,
             tags={**options.tags, **options.system_tags},
             copied_from=f"{self._source.name}/{original.snapshot_id}",
             completion_duration_minutes=options.completion_duration_minutes,
         )
 
-    def _copy(self, session: Session, copy: Snapshot, progress: Progress) -> Copied:
-        """Steps 1 to 4."""
+    def _make(self, progress: Progress) -> Copied:
+        """Steps 2 to 4."""
         region = self._region
-        self._claimed = region.metadata.run(lambda txn: self._register(txn, session, copy))
-        tree, stored_bytes = self._send(session, copy, progress)
+        tree, stored_bytes = self._send(progress)
         completed = replace(
-            copy,
+            self._copy,
             state=SnapshotState.COMPLETED,
+            state_message="",
+            is_announced=False,
+            size_bytes=self._original.size_bytes,
             root=self._root,
             completion_time_ns=region.clock.now_ns(),
             block_count=self._original.block_count,
@@ -204,21 +291,22 @@ class _Copying:
         )
         return Copied(completed, tree.is_incremental, tree.sent_count, tree.sent_bytes)
 
-    def _register(self, txn: Transaction, session: Session, copy: Snapshot) -> SnapshotId | None:
+    def _register(self, txn: Transaction) -> SnapshotId | None:
         """Step 1.  Write generations of the region go on above those that the copy brings."""
+        session_id, copy = self._session.session_id, self._copy
         next_generation(txn, copy.generation)
         put_volume(txn, UNKNOWN_VOLUME)
         put_snapshot(txn, copy)
-        note_snapshot(txn, session.session_id, copy.snapshot_id)
-        return claim_interrupted_upload(txn, session.session_id, upload_of(copy))
+        note_snapshot(txn, session_id, copy.snapshot_id)
+        return claim_interrupted_upload(txn, session_id, upload_of(copy))
 
-    def _send(self, session: Session, copy: Snapshot, progress: Progress) -> tuple[TreeCopy, int]:
+    def _send(self, progress: Progress) -> tuple[TreeCopy, int]:
         """Step 2; returns what travelled, and what was added to the packs."""
         region = self._region
         writer = ChunkWriter(
             region.backend,
             region.metadata,
-            session,
+            self._session,
             level=LEVEL_DEFAULT,
             read_again=lambda index: tree.read_again(index),
         )
@@ -227,12 +315,12 @@ class _Copying:
             self._root,
             metadata=region.metadata,
             writer=writer,
-            holder_id=copy.snapshot_id,
+            holder_id=self._copy.snapshot_id,
         )
-        progress.begin("copy", copy.size_bytes)
         try:
+            progress.begin("copy", self._original.size_bytes)
             threads = self._options.thread_count or len(os.sched_getaffinity(0))
-            tree.run(progress, FAN_OUT * copy.block_size, threads)
+            tree.run(progress, FAN_OUT * self._original.block_size, threads)
         finally:
             writer.close()
             progress.end()

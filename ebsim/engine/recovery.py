@@ -199,8 +199,9 @@ def _delete_useless_archives(region: Region, ended: Sequence[str]) -> None:
 
 
 def _is_to_go(snapshot: Snapshot) -> bool:
-    """Whether it is pending, and nobody was told of it."""
-    return snapshot.state is SnapshotState.PENDING and not snapshot.is_announced
+    """Whether it is pending, and nobody was told of it, or the next copy goes on from it."""
+    is_kept = bool(snapshot.copied_from) or not snapshot.is_announced
+    return snapshot.state is SnapshotState.PENDING and is_kept
 
 
 def _fail(txn: Transaction, region: Region, snapshot_id: SnapshotId) -> None:
@@ -241,14 +242,20 @@ def write_current_manifest(
 
 
 def _interrupt(region: Region, session_id: str, snapshot: Snapshot) -> None:
-    """Take a pending snapshot out of the catalog, and keep what it stored for the next one."""
+    """Take a pending snapshot out of the catalog, and keep what it stored for the next one.
+
+    A copy that somebody was told of stays there, as failed.
+    """
     region.backend.delete(manifest_name(snapshot.snapshot_id))
 
     def interrupt(txn: Transaction) -> SnapshotId | None:
         replaced = claim_interrupted_upload(txn, session_id, upload_of(snapshot))
         if find_snapshot(txn, snapshot.snapshot_id) is not None:
-            remove_snapshot(txn, snapshot)
-            snapshot_interrupted(txn, region, snapshot)
+            if snapshot.is_announced:
+                _fail(txn, region, snapshot.snapshot_id)
+            else:
+                remove_snapshot(txn, snapshot)
+                snapshot_interrupted(txn, region, snapshot)
         key = _INTERRUPTED + upload_of(snapshot).encode()
         txn.put_many(Table.STORE, [(key, snapshot.snapshot_id.encode())])
         # In one transaction: whoever came by later would take it for nobody's.

@@ -117,8 +117,8 @@ class Unarchival:
             writer=writer,
             holder_id=reader_of(self._change.session.session_id),
         )
-        progress.begin("restore", snapshot.size_bytes)
         try:
+            progress.begin("restore", snapshot.size_bytes)
             threads = len(os.sched_getaffinity(0))
             tree.run(progress, FAN_OUT * snapshot.block_size, threads)
         finally:

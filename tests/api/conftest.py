@@ -2,8 +2,9 @@
 
 import shlex
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +15,7 @@ from ebsim.api.dispatch import Desk
 from ebsim.api.identity import Auth
 from ebsim.api.metrics import Metrics
 from ebsim.api.regions import Regions
-from ebsim.api.work import Work
+from ebsim.api.work import THREAD_COUNT, Work
 from ebsim.clock import Clock, SystemClock
 from ebsim.durable_files import Files
 from ebsim.engine.access_keys import AccessKeys
@@ -148,3 +149,15 @@ def serve(home: Path) -> Iterator[Callable[..., Serving]]:
         if one.process.poll() is None:
             code, said = one.stop()
             assert (code, said) == (0, "")
+
+
+@contextmanager
+def busy_threads(desk: Desk) -> Iterator[None]:
+    """Work behind the answers waits until the body is over."""
+    over = threading.Event()
+    for number in range(THREAD_COUNT):
+        desk.work.go_on(f"busy {number}", over.wait)
+    try:
+        yield
+    finally:
+        over.set()

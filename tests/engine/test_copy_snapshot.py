@@ -17,7 +17,7 @@ from ebsim.chunkstore.rows import number_key
 from ebsim.content.digest import block_digest
 from ebsim.engine.check_store import check_store
 from ebsim.engine.compact_store import compact_store
-from ebsim.engine.copy_snapshot import Copied, CopyOptions, copy_snapshot
+from ebsim.engine.copy_snapshot import Copied, CopyOptions, SnapshotCopy, copy_snapshot
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.rebuild_store import rebuild_store
@@ -185,6 +185,32 @@ def test_a_copy_that_broke_off_leaves_no_snapshot_and_is_gone_on_from(
     assert 0 < done.sent_count < len(PLACES)
     assert store_stats(other).interrupted_upload_count == 0
     assert restored(other, done.snapshot.snapshot_id, tmp_path) == disk.read_bytes()
+
+
+def test_an_announced_copy_that_is_killed_stays_listed_and_is_gone_on_from(
+    region, other, disk, monkeypatch
+):
+    monkeypatch.setattr("ebsim.chunkstore.chunk_writer._NODES_WAITING_MAX", 1)
+    taken = take(region, disk)
+    announced = replace(ONE_THREAD, is_announced=True)
+
+    def die() -> None:
+        copying._session.abandon()  # noqa: SLF001 (what the end of a process does)
+        recover(other)
+        raise Interrupted
+
+    copying = SnapshotCopy(other, region, taken, announced)
+    begun = copying.begin()
+    with pytest.raises(Interrupted):
+        copying.run(Interference(4, die))
+    left = other.metadata.read(lambda reader: get_snapshot(reader, ACCOUNT, begun.snapshot_id))
+    assert (left.state, left.state_message) == (
+        SnapshotState.ERROR,
+        "The snapshot was interrupted.",
+    )
+
+    assert 0 < copied(other, region, taken).sent_count < len(PLACES)
+    delete_snapshots(other, [begun.snapshot_id])
 
 
 def test_another_copy_leaves_an_interrupted_one_alone(region, other, disk, tmp_path, monkeypatch):

@@ -39,9 +39,12 @@ def snapshot_row(snapshot: Snapshot) -> Answer:
         "State": snapshot.state.value,
         "StateMessage": snapshot.state_message or None,
         "Progress": progress_of(snapshot),
-        "StorageTier": "standard",
-        "TransferType": "standard",
+        "StorageTier": snapshot.storage_tier.value,
+        "TransferType": snapshot.transfer_type,
+        "CompletionDurationMinutes": snapshot.completion_duration_minutes,
     }
+    if snapshot.restore_expiry_time_ns is not None:
+        row["RestoreExpiryTime"] = to_datetime(snapshot.restore_expiry_time_ns)
     if snapshot.state is SnapshotState.COMPLETED:
         assert snapshot.completion_time_ns is not None, "completed at some time"
         row["CompletionTime"] = to_datetime(snapshot.completion_time_ns)
