@@ -35,12 +35,12 @@ def measure_table(
     groups: Groups,
     arguments: Sequence[str],
     *,
-    used_images: Callable[[Images], Iterable[Path]],
+    used_images: Callable[[Images], Iterable[Path]] | None,
 ) -> None:
     """Measure the rows of *table* that *arguments* ask for; print them and keep them.
 
     Makes the images first if they are not there.  *used_images* are those that the results
-    have to name.
+    have to name; ``None`` is a table that needs none, for which none are made.
     """
     parser = argparse.ArgumentParser(description=f"Measure the table '{table.name}'.")
     parser.add_argument("--dir", type=Path, default=DEFAULT_FOLDER, help="where images are kept")
@@ -54,8 +54,12 @@ def measure_table(
     if unknown:
         parser.error(f"no rows are called {', '.join(sorted(unknown))}: {', '.join(groups)}")
     threads = use_two_processors()
-    images = make_images(options.dir, SMALL if options.small else Sizes())
-    described = {path.name: describe_image(path) for path in used_images(images)}
+    images = Images(options.dir)
+    described = {}
+    if used_images is not None:
+        images = make_images(options.dir, SMALL if options.small else Sizes())
+        described = {path.name: describe_image(path) for path in used_images(images)}
+    options.dir.mkdir(parents=True, exist_ok=True)
     setting = Setting(images, SEED, options.runs, threads)
     for name in names:
         print(f"measuring {name}", file=sys.stderr)

@@ -14,11 +14,12 @@ from benchmarks.markdown import NOT_MEASURED
 from benchmarks.peer_chart import chart_name
 from benchmarks.peer_results import PeerRun, peer_markdown, read_peer_runs
 from benchmarks.results import RESULTS, read_runs
+from benchmarks.service_table import SERVICE
 from benchmarks.table import table_markdown
 from benchmarks.volume_table import VOLUMES
 
 README = Path(__file__).with_name("README.md")
-TABLES = (ENGINE, VOLUMES)
+TABLES = (ENGINE, VOLUMES, SERVICE)
 """The tables whose rows have a target each."""
 
 

@@ -8,7 +8,6 @@ from benchmarks.markdown import NOT_MEASURED
 from benchmarks.readme import README, TABLES, updated
 from benchmarks.results import RESULTS, Figure, Run, read_runs, significant, write_run
 from benchmarks.table import Table, table_markdown
-from benchmarks.volume_table import VOLUMES
 from tests.tidy.test_documents import table_rows
 
 FIRST = Figure("first", [0.5, 0.9], True, "0.70")
@@ -39,7 +38,7 @@ def test_every_row_of_the_results_is_one_of_the_table(table: Table) -> None:
 
 def test_a_row_without_a_figure_says_that_it_was_not_measured(tmp_path: Path) -> None:
     text = updated(README.read_text("utf-8"), tmp_path)
-    keys = [row.key for table in (ENGINE, VOLUMES) for row in table.rows]
+    keys = [row.key for table in TABLES for row in table.rows]
     assert [(row[0], row[3]) for row in engine_rows(text)] == [(k, NOT_MEASURED) for k in keys]
 
 

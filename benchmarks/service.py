@@ -1,0 +1,31 @@
+"""The EBS direct APIs: the table 'service' in ``benchmarks/README.md``.
+
+    python -m benchmarks.service [--dir DIR] [--rows transfer,listing] [--runs 5]
+
+Prints the table and writes ``results/service.json``; ``python -m benchmarks.readme`` then
+brings the README up to date.  Needs no images; the rows beside moto's server need
+``moto_server`` (``pip install 'moto[server]'``), and are left out without.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from benchmarks.listing_rows import listing_figures
+from benchmarks.measured_table import Groups, measure_table
+from benchmarks.service_table import SERVICE
+from benchmarks.transfer_rows import transfer_figures
+
+GROUPS: Groups = {
+    "transfer": lambda setting: transfer_figures(
+        setting.images.folder, setting.seed, setting.runs
+    ),
+    "listing": lambda setting: listing_figures(setting.images.folder, setting.runs),
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    measure_table(SERVICE, GROUPS, arguments, used_images=None)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
