@@ -10,11 +10,15 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from ebsim.api.regions import Regions
+from ebsim.engine.fast_restore import advance_fast_restores
 from ebsim.engine.recovery import recover
+from ebsim.engine.recycle_bin import sweep_recycle_bin
 from ebsim.engine.region import Region
+from ebsim.engine.report_lock_moments import report_lock_moments
 from ebsim.errors import EbsimError
 
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -29,7 +33,14 @@ class Chore:
     run: Callable[[Region], object]
 
 
-CHORES = (Chore("recover", 60.0, recover),)
+_LOADING_SECONDS = 5.0  # for each fast restore, so that other chores have their turn
+
+CHORES = (
+    Chore("recover", 60.0, recover),
+    Chore("recycle bin", 1.0, sweep_recycle_bin),
+    Chore("locks", 1.0, report_lock_moments),
+    Chore("fast restore", 1.0, partial(advance_fast_restores, seconds_max=_LOADING_SECONDS)),
+)
 """Everything that is done; first comes what clears up after a server that was killed."""
 
 

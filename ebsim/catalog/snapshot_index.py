@@ -5,6 +5,7 @@
     SNAPSHOTS_BY_VOLUME  volume id, start time 8 BE, snapshot id         all
     SNAPSHOTS_SHARED     account id or "all", start time 8 BE, ...       shared, not in the bin
     SNAPSHOTS_LOCKED     owner id, start time 8 BE, snapshot id          locked, or once locked
+    LOCK_MOMENTS         time 8 BE, "c" or "e", snapshot id              cool-off or lock ends
     RECYCLE_BIN          exit time 8 BE, id                              in the recycle bin
     RECYCLE_BIN_BY_OWNER owner id, "snap" or "vol-", enter time 8 BE, id in the recycle bin
     ARCHIVES             archive id, "/", snapshot id                    those with an archive
@@ -25,6 +26,8 @@ from ebsim.metadata.transactions import Reader, Table
 PUBLIC = "all"
 """Amazon's name for the group of all accounts."""
 
+COOL_OFF_ENDS, LOCK_ENDS = b"c", b"e"
+
 _AFTER_ALL = b"\xff"
 
 IndexRow = tuple[Table, bytes]
@@ -34,6 +37,7 @@ INDEX_TABLES = (
     Table.SNAPSHOTS_BY_VOLUME,
     Table.SNAPSHOTS_SHARED,
     Table.SNAPSHOTS_LOCKED,
+    Table.LOCK_MOMENTS,
     Table.RECYCLE_BIN,
     Table.RECYCLE_BIN_BY_OWNER,
     Table.ARCHIVES,
@@ -58,8 +62,16 @@ def index_rows(snapshot: Snapshot) -> frozenset[IndexRow]:
     if snapshot.restore_expiry_time_ns is not None:
         expiry = snapshot.restore_expiry_time_ns.to_bytes(8, "big")
         rows.add((Table.RESTORE_EXPIRIES, expiry + name.encode()))
-    if snapshot.lock is not None:
+    lock = snapshot.lock
+    if lock is not None:
         rows.add((Table.SNAPSHOTS_LOCKED, snapshot.owner_id.encode() + suffix))
+        for kind, time_ns in (
+            (COOL_OFF_ENDS, lock.cool_off_expires_time_ns),
+            (LOCK_ENDS, lock.expires_time_ns),
+        ):
+            if time_ns is not None:
+                moment = time_ns.to_bytes(8, "big") + kind
+                rows.add((Table.LOCK_MOMENTS, moment + snapshot.snapshot_id.encode()))
     return frozenset(rows)
 
 

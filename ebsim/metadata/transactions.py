@@ -37,6 +37,7 @@ class Table(StrEnum):
     SNAPSHOTS_BY_VOLUME = "snapshots_by_volume"
     SNAPSHOTS_SHARED = "snapshots_shared"  # account or all -> what was shared with it
     SNAPSHOTS_LOCKED = "snapshots_locked"
+    LOCK_MOMENTS = "lock_moments"  # by the time at which a lock changes by itself
     RECYCLE_BIN = "recycle_bin"  # by the time at which its retention ends
     RECYCLE_BIN_BY_OWNER = "recycle_bin_by_owner"
     RETENTION_RULES = "retention_rules"  # owner, rule id -> the rule

@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from ebsim.api.chores import Chores
+from ebsim.api.dispatch import Desk
+from ebsim.api.regions import Regions
+from ebsim.catalog.event_log import newest_events
 from ebsim.clock import ManualClock, to_datetime
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.recycle_bin import sweep_recycle_bin
@@ -254,6 +258,26 @@ def test_rules_are_listed_a_page_at_a_time(rbin: Any) -> None:
 def test_a_rule_that_there_cannot_be_is_refused(rbin: Any, params: dict[str, object]) -> None:
     assert code(rbin.create_rule, **params) == "ValidationException"
     assert rbin.list_rules(ResourceType="EBS_SNAPSHOT")["Rules"] == []
+
+
+def test_a_server_s_chores_empty_the_bin_report_locks_and_load_volumes(
+    ec2: Any, rbin: Any, desk: Desk, mine: Region, image: Path, region_clock: ManualClock
+) -> None:
+    rbin.create_rule(**SNAPSHOTS)
+    gone, locked = (str(create_snapshot(mine, str(image)).snapshot_id) for _ in range(2))
+    ec2.delete_snapshot(SnapshotId=gone)
+    ec2.lock_snapshot(SnapshotId=locked, LockMode="governance", LockDuration=1)
+    ec2.enable_fast_snapshot_restores(AvailabilityZones=["us-east-1a"], SourceSnapshotIds=[locked])
+    region_clock.advance(10 * DAY)
+    told: list[str] = []
+    assert isinstance(desk.regions, Regions)
+    Chores(desk.regions, told.append).run_due()
+    assert told == []
+    assert [name for name in mine.backend.names("snapshots") if gone in name] == []
+    (one,) = ec2.describe_fast_snapshot_restores()["FastSnapshotRestores"]
+    assert one["State"] == "enabled"
+    found = mine.metadata.read(lambda reader: [event for _, event in newest_events(reader)])
+    assert "lockDurationExpiry" in {event.detail.get("event") for event in found}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ebsim.catalog.event_log import newest_events
 from ebsim.catalog.snapshot_lock import LockMode, LockState, SnapshotLock, started
 from ebsim.clock import ManualClock
 from ebsim.engine.create_snapshot import create_snapshot
@@ -22,6 +23,7 @@ from ebsim.engine.lock_snapshot import (
 from ebsim.engine.rebuild_store import rebuild_store
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
+from ebsim.engine.report_lock_moments import report_lock_moments
 from ebsim.engine.share_snapshot import Grantees, share_snapshot
 from ebsim.errors import Conflict, InvalidRequest, NotPermitted, SnapshotLocked
 from tests.engine.interruptions import Interference
@@ -290,3 +292,44 @@ def test_a_lock_only_ever_goes_on_to_its_later_states(
     first, second = (order.index(lock.state_at(moment)) for moment in moments)
     assert first <= second
     assert lock.forbids_deletion_at(moments[1]) == (moments[1] < days * DAY * 10**9)
+
+
+def events_of_locks(region: Region) -> list[tuple[str, str]]:
+    found = region.metadata.read(lambda reader: [event for _, event in newest_events(reader)])
+    return [
+        (event.detail["event"], event.detail["snapshot_id"].rpartition("/")[2])
+        for event in reversed(found)
+        if event.detail.get("event") in {"lockDurationExpiry", "cooloffperiodExpiry"}
+    ]
+
+
+def test_the_ends_of_cool_offs_and_locks_are_reported_once_in_the_order_of_time(
+    region: Region, clock: ManualClock, tmp_path: Path
+) -> None:
+    disk = write_disk(tmp_path / "disk.img", BLOCK, {0: block_bytes(1)})
+    first, second, third = (take(region, disk) for _ in range(3))
+    lock_snapshot(region, first, compliance(1, cool_off_hours=5))
+    lock_snapshot(region, second, compliance(1, cool_off_hours=3))
+    lock_snapshot(region, third, governance(1))
+    clock.advance(1)
+    lock_snapshot(region, first, compliance(2, cool_off_hours=6))
+    unlock_snapshot(region, third)
+    report_lock_moments(region)
+    assert events_of_locks(region) == []
+    clock.advance(5 * HOUR)
+    report_lock_moments(region)
+    report_lock_moments(region)
+    assert events_of_locks(region) == [("cooloffperiodExpiry", second)]
+    clock.advance(3 * DAY)
+    # Another account's work; the events are the owner's.
+    report_lock_moments(replace(region, account_id=OTHER_ACCOUNT))
+    report_lock_moments(region)
+    assert events_of_locks(region)[1:] == [
+        ("cooloffperiodExpiry", first),
+        ("lockDurationExpiry", second),
+        ("lockDurationExpiry", first),
+    ]
+    lock_snapshot(region, second, governance(1))
+    clock.advance(DAY)
+    report_lock_moments(region)
+    assert events_of_locks(region)[4:] == [("lockDurationExpiry", second)]
