@@ -1,6 +1,7 @@
 """What the server does by itself, now and then, in each region that has a store.
 
-A chore is a plain function of a region; name it in :data:`CHORES`.  It runs in one thread,
+A chore is a plain function of a region; name it in :data:`CHORES` (what may take long has a
+thread of its own, as ``upkeep.py``).  It runs in one thread,
 one chore after the other, as nobody in particular: what it does for an account it does
 through ``dataclasses.replace(region, account_id=...)``.  One that fails is told and runs
 again when its time comes.
@@ -8,7 +9,7 @@ again when its time comes.
 
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -47,12 +48,20 @@ CHORES = (
 class Chores:
     """The thread that does them."""
 
-    def __init__(self, regions: Regions, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        regions: Regions,
+        tell: Callable[[str], None],
+        chores: Sequence[Chore] = CHORES,
+        *,
+        ended: threading.Event | None = None,
+    ) -> None:
+        """*ended* is set when it ends; a chore that takes long may look at it."""
         self._regions = regions
         self._tell = tell
-        self._ended = threading.Event()
-        self._due = dict.fromkeys(CHORES, monotonic())
-        self._thread = threading.Thread(target=self._run, name="chores")
+        self._ended = ended or threading.Event()
+        self._due = dict.fromkeys(chores, monotonic())
+        self._thread = threading.Thread(target=self._run, name=chores[0].name)
 
     def start(self) -> None:
         self._thread.start()
@@ -64,7 +73,7 @@ class Chores:
 
     def run_due(self) -> None:
         """Do what is due now."""
-        for chore in CHORES:
+        for chore in self._due:
             if self._due[chore] <= monotonic():
                 self._due[chore] = monotonic() + chore.period_seconds
                 for name in self._regions.made_names():

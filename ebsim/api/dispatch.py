@@ -16,6 +16,7 @@ from random import Random
 
 from ebsim.api.addressing import FALLBACK, Addressed, addressed, read_params, service_named_by
 from ebsim.api.call import Call
+from ebsim.api.chaos import Chaos
 from ebsim.api.error_codes import (
     api_error_of,
     dry_run_succeeds,
@@ -63,6 +64,7 @@ class Desk:
         default_region, default_account: Whose a request is that does not say.
         tell_bug: Told of a failure of ebsim itself, with its traceback.
         throttle: Refuses calls that come too fast; ``None`` refuses none.
+        chaos: Makes calls slow and lets some fail, on purpose.
     """
 
     regions: Regions
@@ -76,6 +78,7 @@ class Desk:
     default_account: AccountId
     tell_bug: Callable[[str], None]
     throttle: Throttle | None = None
+    chaos: Chaos | None = None
 
 
 @dataclass(slots=True)
@@ -195,7 +198,11 @@ def _performed(
     )
     if desk.throttle is not None:
         desk.throttle.count(call, params)
+    if desk.chaos is not None:
+        desk.chaos.before(call)
     result = one.perform(call, params)
+    if desk.chaos is not None:
+        desk.chaos.after(call)
     if of.wire in {Wire.EC2, Wire.QUERY}:
         body = write_xml_answer(of, operation, result, request_id)
         return Response(200, [("Content-Type", "text/xml;charset=UTF-8"), _id(request_id)], body)

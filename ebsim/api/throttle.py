@@ -32,7 +32,7 @@ _BUCKETS_MAX = 4096
 
 
 @dataclass(slots=True)
-class _Bucket:
+class Bucket:
     """What may still be called at once, as of a time."""
 
     rate: float
@@ -57,7 +57,7 @@ class Throttle:
         self._clock = clock
         self._factor = factor
         self._lock = threading.Lock()
-        self._buckets: dict[tuple[str, ...], _Bucket] = {}
+        self._buckets: dict[tuple[str, ...], Bucket] = {}
 
     def count(self, call: Call, params: Params) -> None:
         """Count a call; an account's rates go before a snapshot's.
@@ -88,7 +88,7 @@ class Throttle:
         with self._lock:
             if key not in self._buckets:
                 self._forget_full(now_ns)
-                self._buckets[key] = _Bucket(allowed, max(1.0, allowed), now_ns)
+                self._buckets[key] = Bucket(allowed, max(1.0, allowed), now_ns)
             bucket = self._buckets[key]
             bucket.fill(now_ns)
             if bucket.left < 1:

@@ -26,8 +26,11 @@ Announce = Callable[[T], None]
 class Work:
     """The work of a server.  Safe from many threads."""
 
-    def __init__(self, tell_bug: Callable[[str], None]) -> None:
+    def __init__(self, tell_bug: Callable[[str], None], *, lag_seconds: float = 0) -> None:
+        """Work takes *lag_seconds* longer, after it was announced."""
         self._tell_bug = tell_bug
+        self._lag_seconds = lag_seconds
+        self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(THREAD_COUNT, "work")
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
@@ -71,11 +74,17 @@ class Work:
     def _run(
         self, names: Sequence[str], do: Callable[[Announce[T]], object], announced: "Future[T]"
     ) -> None:
+
+        def announce(what: T) -> None:
+            announced.set_result(what)
+            if self._lag_seconds:
+                self._ended.wait(self._lag_seconds)
+
         try:
             with ExitStack() as turns:
                 for name in names:
                     turns.enter_context(self._turn(name))
-                do(announced.set_result)
+                do(announce)
             assert announced.done(), "work announces what it does"
         except BaseException as error:  # noqa: BLE001 (it is passed on, or told)
             if not announced.done():
@@ -99,4 +108,5 @@ class Work:
 
     def close(self) -> None:
         """Wait until all of it is done; nothing begins any more."""
+        self._ended.set()
         self._pool.shutdown(wait=True)

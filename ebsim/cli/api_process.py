@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from random import SystemRandom
 from types import FrameType
 
 import click
 
+from ebsim.api.chaos import Chaos, read_chaos
 from ebsim.api.chores import Chores
 from ebsim.api.dispatch import Desk
 from ebsim.api.identity import Auth
@@ -16,13 +18,15 @@ from ebsim.api.metrics import Metrics
 from ebsim.api.regions import Regions
 from ebsim.api.server import Server, Tls, listening_socket, make_server
 from ebsim.api.throttle import Throttle
+from ebsim.api.upkeep import delivering, scheduling
 from ebsim.api.work import Work
 from ebsim.cli.messages import say
-from ebsim.cli.served_api import Address
+from ebsim.cli.served_api import Address, Emulation
 from ebsim.cli.settings import Settings
 from ebsim.clock import SystemClock
 from ebsim.durable_files import Files
 from ebsim.engine.access_keys import AccessKeys
+from ebsim.engine.driven_clock import DrivenClock
 from ebsim.engine.home import prepare_home
 from ebsim.engine.served_home import serving_home
 
@@ -33,22 +37,28 @@ def run_server(
     *,
     auth: str,
     tls: tuple[Path, Path] | None,
-    listing_lag_seconds: float,
-    throttle_factor: float,
+    emulation: Emulation,
 ) -> None:
     """Serve at *address* until a signal ends it; *tls* is a certificate and its key."""
     files, clock, random = Files(), SystemClock(), SystemRandom()
+    rules = read_chaos(emulation.chaos_file.read_bytes()) if emulation.chaos_file else None
     prepare_home(settings.home, files, create=True)
     regions = Regions(
         settings.home,
         files,
-        clock,
+        # Signatures go by the machine's clock all the same: so do clients.
+        DrivenClock(emulation.clock_file, clock) if emulation.clock_file else clock,
         random,
         tell_bug=say,
-        listing_lag_seconds=listing_lag_seconds,
+        listing_lag_seconds=emulation.listing_lag_seconds,
     )
-    work = Work(say)
-    chores = Chores(regions, say)
+    work = Work(say, lag_seconds=rules.pending_seconds if rules is not None else 0)
+    ended = threading.Event()
+    threads = [
+        Chores(regions, say, ended=ended),
+        Chores(regions, say, [delivering(ended.is_set)], ended=ended),
+        Chores(regions, say, [scheduling(regions, say)], ended=ended),
+    ]
     desk = Desk(
         regions=regions,
         work=work,
@@ -60,7 +70,8 @@ def run_server(
         default_region=settings.region_name,
         default_account=settings.account_id,
         tell_bug=say,
-        throttle=Throttle(clock, throttle_factor) if throttle_factor else None,
+        throttle=Throttle(clock, emulation.throttle_factor) if emulation.throttle_factor else None,
+        chaos=Chaos(rules, clock) if rules is not None else None,
     )
     server = make_server(desk, Tls(*tls) if tls is not None else None)
     with listening_socket(address.host, address.port) as listening:
@@ -69,14 +80,16 @@ def run_server(
         url = f"{scheme}://{host}:{listening.getsockname()[1]}"
         with serving_home(files, settings.home, url):
             _end_on_signals(server)
-            chores.start()
+            for thread in threads:
+                thread.start()
             try:
                 regions.go_on()
                 click.echo(url)
                 sys.stdout.flush()
                 server.run(sockets=[listening])
             finally:
-                chores.stop()
+                for thread in threads:
+                    thread.stop()
                 work.close()
                 regions.close()
 

@@ -21,6 +21,20 @@ class Address(NamedTuple):
     port: int
 
 
+class Emulation(NamedTuple):
+    """What makes the server less quick, willing and punctual than it could be.
+
+    Attributes:
+        chaos_file: Says what is slow and what fails; ``None`` for nothing.
+        clock_file: Says the time of the regions; ``None`` for the machine's.
+    """
+
+    listing_lag_seconds: float
+    throttle_factor: float
+    chaos_file: Path | None
+    clock_file: Path | None
+
+
 @click.command()
 @click.option(
     "--listen",
@@ -67,6 +81,18 @@ class Address(NamedTuple):
     show_default=True,
     help="Refuse EBS direct calls beyond Amazon's rates, times this; 0 refuses none.",
 )
+@click.option(
+    "--chaos",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="Be slow, throttle and fail as FILE says, in JSON.",
+)
+@click.option(
+    "--clock",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Go by the time in FILE: 2027-01-31T04:00:00Z, or +30d ahead of the machine's.",
+)
 @click.pass_obj
 def serve(
     settings: Settings,
@@ -78,6 +104,8 @@ def serve(
     tls_key: Path | None,
     listing_lag: float,
     throttle: float,
+    chaos: Path | None,
+    clock: Path | None,
 ) -> None:
     """Serve the EC2, EBS and other AWS APIs to unmodified AWS clients.
 
@@ -115,8 +143,7 @@ def serve(
         Address(host, port),
         auth=auth,
         tls=tls,
-        listing_lag_seconds=listing_lag,
-        throttle_factor=throttle,
+        emulation=Emulation(listing_lag, throttle, chaos, clock),
     )
 
 
