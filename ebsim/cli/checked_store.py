@@ -46,6 +46,7 @@ def print_rebuild(settings: Settings, report: RebuildReport) -> None:
         print_json(
             {
                 "SnapshotCount": report.snapshot_count,
+                "VolumeCount": report.volume_count,
                 "PackCount": report.pack_count,
                 "ChunkCount": report.chunk_count,
                 "FreedChunkCount": report.freed_count,
@@ -56,9 +57,11 @@ def print_rebuild(settings: Settings, report: RebuildReport) -> None:
         )
     else:
         packs, chunks = counted(report.pack_count, "pack"), counted(report.chunk_count, "chunk")
+        snapshots = counted(report.snapshot_count, "snapshot")
+        volumes = counted(report.volume_count, "volume")
         print_fields(
             {
-                "brought back": counted(report.snapshot_count, "snapshot"),
+                "brought back": f"{snapshots}, {volumes}" if report.volume_count else snapshots,
                 "from": f"{packs}, {chunks}",
                 "freed": counted(report.freed_count, "chunk"),
                 "old metadata": "" if report.set_aside is None else str(report.set_aside),

@@ -11,12 +11,13 @@ A crash in any state loses nothing: ``metadata.new/`` is begun again, and a regi
 read.  No session may be alive, and none can begin until the new metadata is in place.
 
 What is not in packs and manifests does not come back: fingerprints (the next snapshot of
-each volume hashes every block and has them again), interrupted uploads, and volumes
-without a completed snapshot.
+each volume hashes every block and has them again), interrupted uploads, and sources
+without a completed snapshot.  Volumes whose bytes are here, and instances, come back from
+the records that are kept of them (``rebuild_volumes.py``, ``kept_records.py``).
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import TypeVar
 
 from ebsim.backends.local_directory import LocalDirectory
 from ebsim.catalog.manifest import snapshot_id_of
-from ebsim.catalog.records import put_snapshot, put_volume
+from ebsim.catalog.records import put_instance, put_snapshot, put_volume
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.chunk_reader import ChunkReader
@@ -34,9 +35,12 @@ from ebsim.chunkstore.sessions import Sessions
 from ebsim.durable_files import Files
 from ebsim.engine.blast_radius import BlastRadius
 from ebsim.engine.check_report import AffectedSnapshot, merged_snapshots
+from ebsim.engine.holds import root_holder, volume_holder
 from ebsim.engine.home import prepare_home, region_path
+from ebsim.engine.kept_records import kept_instances
 from ebsim.engine.kept_settings import bring_back, kept_rows
 from ebsim.engine.rebuild_trees import TreeRebuild
+from ebsim.engine.rebuild_volumes import kept_volumes
 from ebsim.engine.region import METADATA, make_seed, raise_generation
 from ebsim.engine.repair_catalog import readable_manifest
 from ebsim.errors import NotFound
@@ -56,13 +60,15 @@ class RebuildReport:
     """What a rebuild brought back.
 
     Attributes:
-        freed_count: Chunks that no snapshot needs: their space is dead now.
+        volume_count: Volumes whose bytes are here, those in the recycle bin included.
+        freed_count: Chunks that no snapshot and no volume needs: their space is dead now.
         lost: Blocks that cannot be read, and snapshots that did not come back.
         complaints: Packs and manifests that were not whole, a sentence each.
         set_aside: Where the old metadata is now; ``None`` if there was none.
     """
 
     snapshot_count: int
+    volume_count: int
     pack_count: int
     chunk_count: int
     freed_count: int
@@ -123,6 +129,8 @@ class _Rebuild:
         self._progress = progress
         self._complaints: list[str] = []
         self._gone: list[AffectedSnapshot] = []
+        self._has_unknown = False
+        self._volume_count = 0
 
     def run(self) -> RebuildReport:
         new = self._path / _NEW
@@ -135,7 +143,7 @@ class _Rebuild:
             trees = TreeRebuild(metadata, ChunkReader(self._backend, metadata))
             found = self._read_manifests()
             brought_back = self._bring_back(metadata, trees, found)
-            may_free = not self._gone and not trees.has_lost_nodes
+            may_free = not (self._gone or self._has_unknown or trees.has_lost_nodes)
             chunk_count = index.settle(trees.reached, may_free=may_free)
             radius = BlastRadius(metadata, trees.damaged.keys())
         finally:
@@ -144,6 +152,7 @@ class _Rebuild:
         lost = [one for affected in radius.affects.values() for one in affected]
         return RebuildReport(
             snapshot_count=brought_back,
+            volume_count=self._volume_count,
             pack_count=len(index.packs),
             chunk_count=chunk_count,
             freed_count=index.freed_count,
@@ -178,19 +187,22 @@ class _Rebuild:
         for snapshot, _ in found:
             if snapshot.is_archived or (
                 snapshot.root is not None
-                and trees.add_snapshot(snapshot.snapshot_id, snapshot.root)
+                and trees.add_root(root_holder(snapshot.snapshot_id), snapshot.root)
             ):
                 kept.append(snapshot)
             else:
                 self._complaints.append(f"{snapshot.snapshot_id}: the root of its map is gone")
                 self._gone.append(AffectedSnapshot(snapshot.snapshot_id, (), is_whole=True))
-        trees.finish()
         # The newest manifest of a volume says how large it was when it was last read.
-        volumes: dict[VolumeId, Volume] = {volume.volume_id: volume for _, volume in found}
+        volumes = self._known_volumes(trees, {volume.volume_id: volume for _, volume in found})
+        trees.finish()
         for first in range(0, len(kept), _ROWS_PER_STEP):
             step = kept[first : first + _ROWS_PER_STEP]
             metadata.run(partial(_put_all, put_snapshot, step))
-        metadata.run(partial(_put_all, put_volume, list(volumes.values())))
+        metadata.run(partial(_put_all, put_volume, volumes))
+        instances, complaints = kept_instances(self._files, self._path)
+        self._complaints += complaints
+        metadata.run(partial(_put_all, put_instance, instances))
         rows, complaints = kept_rows(self._files, self._path)
         self._complaints += complaints
         metadata.run(lambda txn: bring_back(txn, rows))
@@ -199,6 +211,21 @@ class _Rebuild:
         # Last: a region opens only with a seed.
         metadata.run(lambda txn: make_seed(txn, self._random))
         return len(kept)
+
+    def _known_volumes(
+        self, trees: TreeRebuild, in_manifests: Mapping[VolumeId, Volume]
+    ) -> Sequence[Volume]:
+        """The volumes to bring back; what they need is held."""
+        kept = kept_volumes(self._files, self._path, in_manifests)
+        self._complaints += kept.complaints
+        self._has_unknown = bool(kept.unknown)
+        self._volume_count = sum(one.is_local and not one.is_deleted for one in kept.rows)
+        for volume_id, root in kept.origins.items():
+            if not trees.add_root(volume_holder(volume_id), root):
+                self._complaints.append(
+                    f"{volume_id}: the root of the map that it was made from is gone"
+                )
+        return kept.rows
 
     def _swap(self) -> Path | None:
         """Put the new metadata in the place of the old, which is kept aside."""

@@ -12,20 +12,19 @@ from ebsim.chunkstore.index_rebuild import LostChunks
 from ebsim.chunkstore.ledger import ReferenceTally
 from ebsim.chunkstore.number_set import NumberSet
 from ebsim.chunkstore.pack_format import Kind
-from ebsim.chunkstore.rows import NodeRow, encode_hold, encode_node_row, number_key
-from ebsim.engine.holds import root_holder
+from ebsim.chunkstore.rows import Holder, NodeRow, encode_hold, encode_node_row, number_key
 from ebsim.errors import IntegrityError
-from ebsim.ids import Digest, SnapshotId
+from ebsim.ids import Digest
 from ebsim.metadata.transactions import Metadata, Row, Table, Transaction
 
 _ROWS_PER_STEP = 512
 
 
 class TreeRebuild:
-    """Walks snapshots' trees in new metadata and writes their rows.
+    """Walks the trees of snapshots and volumes in new metadata and writes their rows.
 
     Attributes:
-        reached: The chunks that some snapshot needs.
+        reached: The chunks that some snapshot or volume needs.
         damaged: Those of them that cannot be read, and why.
         has_lost_nodes: Whether a node is among them: then what it led to is not reached.
     """
@@ -41,13 +40,13 @@ class TreeRebuild:
         self.damaged: dict[int, str] = {}
         self.has_lost_nodes = False
 
-    def add_snapshot(self, snapshot_id: SnapshotId, root: Digest) -> bool:
+    def add_root(self, holder: Holder, root: Digest) -> bool:
         """Walk what is new below *root* and hold it; ``False`` if the store has no such node."""
         number = self._metadata.read(lambda reader: find_numbers(reader, [root])).get(root)
         if number is None:
             self.has_lost_nodes = True
             return False
-        self._holds.append((root_holder(snapshot_id).key(), encode_hold(number, root)))
+        self._holds.append((holder.key(), encode_hold(number, root)))
         self._tally.add((number,))
         self._walk(number, root)
         return True
