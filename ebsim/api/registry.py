@@ -7,6 +7,7 @@ from ebsim.api.dlm import policies
 from ebsim.api.ebs import reading, writing
 from ebsim.api.ec2 import (
     attachments,
+    encryption,
     fast_restore,
     instances,
     places,
@@ -44,6 +45,7 @@ GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
         volume_changes.ACTIONS,
         volume_health.ACTIONS,
         attachments.ACTIONS,
+        encryption.ACTIONS,
         instances.ACTIONS,
     ),
     "rbin": (rules.ACTIONS,),

@@ -22,6 +22,7 @@ from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ebsim.api.bounded_head import BoundedHead
 from ebsim.api.dispatch import Desk, answer
 from ebsim.api.faults import Malformed
 from ebsim.api.form_request import read_form
@@ -30,6 +31,9 @@ from ebsim.errors import InvalidRequest
 
 BODY_SIZE_MAX = 2 << 20
 BODY_SECONDS_MAX = 60.0
+BUFFERED_SIZE_MAX = 512 << 20
+"""Of all bodies that are in memory, however many clients send them."""
+
 THREAD_COUNT = 64
 DRAIN_SECONDS = 30
 _BACKLOG = 2048
@@ -56,11 +60,20 @@ class _Answering:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = HttpRequest(scope, receive)
+        taken: list[int] = []
         try:
-            body = await _body(request)
+            await self._respond(request, send, taken)
+        finally:
+            self._buffered -= sum(taken)
+
+    async def _respond(self, request: HttpRequest, send: Send, taken: list[int]) -> None:
+        scope, receive = request.scope, request.receive
+        try:
+            body = await self._body(request, taken)
         except ClientDisconnect:
             return
         except _Refused as refused:
@@ -73,6 +86,32 @@ class _Answering:
         answered = await run_in_threadpool(self._answer, scope, body)
         await answered(scope, receive, send)
 
+    async def _body(self, request: HttpRequest, taken: list[int]) -> bytes:
+        """The whole body; limits in size and time bound what a client costs, and all of them.
+
+        *taken* notes what it takes of the memory for all bodies.
+        """
+        said = request.headers.get("content-length", "0")
+        if not said.isdecimal() or len(said) > 18:
+            raise _Refused(400, "Content-Length is no number.")
+        if int(said) > BODY_SIZE_MAX:
+            raise _Refused(413, f"A body may have {BODY_SIZE_MAX} bytes.")
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                async for part in request.stream():
+                    taken.append(len(part))
+                    self._buffered += len(part)
+                    if sum(taken) > BODY_SIZE_MAX:
+                        raise _Refused(413, f"A body may have {BODY_SIZE_MAX} bytes.")
+                    if self._buffered > BUFFERED_SIZE_MAX:
+                        raise _Refused(503, "Too many large requests at once. Try again.")
+                    parts.append(part)
+        except TimeoutError as error:
+            message = f"The body took more than {BODY_SECONDS_MAX:.0f} seconds."
+            raise _Refused(408, message) from error
+        return b"".join(parts)
+
     def _answer(self, scope: Scope, body: bytes) -> HttpResponse:
         try:
             request = _request(scope, body)
@@ -83,27 +122,6 @@ class _Answering:
         for name, value in found.headers:
             response.headers[name] = value
         return response
-
-
-async def _body(request: HttpRequest) -> bytes:
-    """The whole body; a limit in size and time bounds what one client costs."""
-    said = request.headers.get("content-length", "0")
-    if not said.isdecimal() or len(said) > 18:
-        raise _Refused(400, "Content-Length is no number.")
-    if int(said) > BODY_SIZE_MAX:
-        raise _Refused(413, f"A body may have {BODY_SIZE_MAX} bytes.")
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS_MAX):
-            async for part in request.stream():
-                size += len(part)
-                if size > BODY_SIZE_MAX:
-                    raise _Refused(413, f"A body may have {BODY_SIZE_MAX} bytes.")
-                parts.append(part)
-    except TimeoutError as error:
-        raise _Refused(408, f"The body took more than {BODY_SECONDS_MAX:.0f} seconds.") from error
-    return b"".join(parts)
 
 
 def _request(scope: Scope, body: bytes) -> Request:
@@ -182,7 +200,10 @@ def make_server(desk: Desk, tls: Tls | None) -> Server:
     """
     config = uvicorn.Config(
         application(desk),
+        http=BoundedHead,
         log_config=None,
+        # What clients do wrong is told to them: nobody fills a log by it.
+        log_level="error",
         access_log=False,
         server_header=False,
         lifespan="off",

@@ -9,7 +9,7 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from ebsim.errors import EbsimError
 T = TypeVar("T")
 
 THREAD_COUNT = 16
+LINGER_SECONDS = 0.5
 
 Announce = Callable[[T], None]
 """Tells the request what to answer; the work goes on."""
@@ -42,7 +43,10 @@ class Work:
             return self._waiting[name]
 
     def begin(self, on: Sequence[str], do: Callable[[Announce[T]], object]) -> T:
-        """Do *do* behind; return what it announces, as soon as it does.
+        """Do *do* behind; return what it announces.
+
+        Work that is done within half a second is waited for: who asks at once how far it is
+        then need not ask again, and the waiters of AWS clients ask every 15 seconds.
 
         Work *on* the same things is done one after the other.
 
@@ -53,8 +57,10 @@ class Work:
         names = sorted(set(on))
         with self._lock:
             self._waiting.update(names)
-        self._pool.submit(self._run, names, do, announced)
-        return announced.result()
+        working = self._pool.submit(self._run, names, do, announced)
+        found = announced.result()
+        wait([working], timeout=LINGER_SECONDS)
+        return found
 
     def go_on(self, name: str, do: Callable[[], object]) -> None:
         """Do *do*, which was announced already, behind: as soon as a thread is free.

@@ -1,6 +1,7 @@
 """The process that serves the AWS APIs: what it is made of, and how it ends."""
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -79,6 +80,7 @@ def run_server(
         scheme = "http" if tls is None else "https"
         url = f"{scheme}://{host}:{listening.getsockname()[1]}"
         with serving_home(files, settings.home, url):
+            _allow_many_connections()
             _end_on_signals(server)
             for thread in threads:
                 thread.start()
@@ -92,6 +94,12 @@ def run_server(
                     thread.stop()
                 work.close()
                 regions.close()
+
+
+def _allow_many_connections() -> None:
+    """Raise the limit of open files, which is that of connections, as far as it may be."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _end_on_signals(server: Server) -> None:

@@ -37,7 +37,9 @@ def test_boto3_takes_finds_and_deletes_a_snapshot_of_a_disk_by_what_env_prints(
             {"ResourceType": "snapshot", "Tags": [{"Key": "env", "Value": "tést <&>"}]}
         ],
     )
-    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[made["SnapshotId"]])
+    ec2.get_waiter("snapshot_completed").wait(
+        SnapshotIds=[made["SnapshotId"]], WaiterConfig={"Delay": 1}
+    )
 
     found = ec2.describe_snapshots(Filters=[{"Name": "tag:env", "Values": ["tést*"]}])
     assert [one["SnapshotId"] for one in found["Snapshots"]] == [made["SnapshotId"]]

@@ -346,7 +346,7 @@ def test_the_volumes_of_an_instance_are_snapshotted_together(ec2: Any, region: R
     assert [(one["VolumeId"], one["State"]) for one in taken] == [(ids[1], "pending")]
     assert taken[0]["Tags"] == [{"Key": "k", "Value": "of the volume"}]
     waiter = ec2.get_waiter("snapshot_completed")
-    waiter.wait(SnapshotIds=[one["SnapshotId"] for one in taken])
+    waiter.wait(SnapshotIds=[one["SnapshotId"] for one in taken], WaiterConfig={"Delay": 1})
     nobody = {"InstanceId": f"i-{0:017x}"}
     assert code(ec2.create_snapshots, InstanceSpecification=nobody) == "InvalidInstanceID.NotFound"
 
