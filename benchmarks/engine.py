@@ -19,6 +19,7 @@ from benchmarks.measured_table import Groups, Setting, measure_table
 from benchmarks.memory_rows import peak_memory
 from benchmarks.results import Figure
 from benchmarks.speed_rows import first_snapshot, restore, start_up, unchanged_snapshot
+from ebsim.units import GIB, KIB
 
 
 def _start(setting: Setting) -> list[Figure]:
@@ -61,6 +62,20 @@ GROUPS: Groups = {
     "volume": lambda setting: full_volume_figures(setting.images.folder, setting.seed),
     "many": lambda setting: growth_figures(setting.images.folder, setting.seed),
 }
+
+SMALL_GROUPS: Groups = {
+    **GROUPS,
+    "memory": lambda setting: [
+        peak_memory(setting.images.folder, setting.seed, size_bytes=GIB, block_count=20)
+    ],
+    "volume": lambda setting: full_volume_figures(
+        setting.images.folder, setting.seed, block_count=4096, leaf_count=10, block_size=4 * KIB
+    ),
+    "many": lambda setting: growth_figures(
+        setting.images.folder, setting.seed, few=3, many=12, rounds=setting.runs
+    ),
+}
+"""The same rows where only a small scale is asked for."""
 
 
 def _used_images(images: Images) -> list[Path]:

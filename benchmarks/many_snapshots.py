@@ -6,7 +6,7 @@ timed in both by turns: what else the machine does meanwhile hits both alike.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -91,6 +91,26 @@ def _history(folder: Path, seed: int, count: int, page_size: int) -> History:
         history.change()
         history.create()
     return history
+
+
+def grown_history(
+    folder: Path, seed: int, counts: Sequence[int], rounds: int
+) -> dict[int, dict[str, float]]:
+    """The median milliseconds of each verb at each of *counts* snapshots, which rise."""
+    found = {}
+    with scratch_folder(folder) as scratch:
+        page_size = min(_PAGE_SIZE_MAX, counts[0])
+        history = _history(scratch / "grown", seed, 0, page_size)
+        for count in counts:
+            while len(history.snapshot_ids) < count:
+                history.change()
+                history.create()
+            history.times_ms.clear()
+            for _ in range(rounds):
+                history.round()
+            found[count] = {verb: median(times) for verb, times in history.times_ms.items()}
+        history.region.close()
+    return found
 
 
 def growth_figures(

@@ -42,7 +42,7 @@ svg .inverse { fill: var(--page); }
 table { border-collapse: collapse; font-size: .8125rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .4rem; text-align: right; border-bottom: 1px solid var(--rule);
   white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
+.words { text-align: left; } th { color: var(--soft); font-weight: 600; }
 .scroll { overflow-x: auto; } tr.chosen td { font-weight: 600; background: var(--panel); }
 details { margin-top: 2rem; border-top: 1px solid var(--rule); padding-top: 1rem; }
 summary { cursor: pointer; font-weight: 600; }
@@ -64,12 +64,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """A table of texts; *chosen* is the row to bring out."""
+    """A table of texts; *chosen* is the row to bring out, the others than the first
+    *left_count* columns are of numbers."""
 
     title: str
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
     chosen: int | None = None
+    left_count: int = 1
 
 
 def html_page(
@@ -103,14 +105,22 @@ def _section(section: Section) -> str:
 
 
 def _table(table: PageTable) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in table.headers)
+    head = _cells("th", table.headers, table.left_count)
     rows = []
     for turn, row in enumerate(table.rows):
         kind = ' class="chosen"' if turn == table.chosen else ""
-        cells = "".join(f"<td>{escape(text)}</td>" for text in row)
+        cells = _cells("td", row, table.left_count)
         rows.append(f"<tr{kind}>{cells}</tr>")
     return (
         f'<details open><summary>{escape(table.title)}</summary><div class="scroll">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         "</div></details>"
+    )
+
+
+def _cells(tag: str, texts: Sequence[str], left_count: int) -> str:
+    words = ' class="words"'
+    return "".join(
+        f"<{tag}{words if turn < left_count else ''}>{escape(text)}</{tag}>"
+        for turn, text in enumerate(texts)
     )
