@@ -15,9 +15,9 @@ from ebsim.cli.opened_region import opened_region
 from ebsim.cli.option_types import FormatType, SizeType, TagType, tags_by_key
 from ebsim.cli.output import print_json
 from ebsim.cli.settings import Settings
+from ebsim.engine.bin_overdue import overdue_in_bin
 from ebsim.engine.create_snapshot import create_snapshot, create_snapshot_of_stream
 from ebsim.engine.home import region_path
-from ebsim.engine.recycle_bin import sweep_recycle_bin
 from ebsim.engine.region import Region
 from ebsim.engine.snapshot_options import SnapshotOptions, check_first_snapshot
 from ebsim.engine.source_volume import is_local_volume
@@ -187,7 +187,9 @@ def take_snapshots(
     taken: list[Snapshot] = []
     try:
         with opened_region(settings, create=True) as region, settings.watching() as progress:
-            sweep_recycle_bin(region)
+            if overdue_in_bin(region):
+                # Loaded here: the bin is nearly always empty, and deleting needs much.
+                import_module("ebsim.engine.recycle_bin").sweep_recycle_bin(region)
             live = [source for source in sources if is_local_volume(region, source)]
             if live:
                 alone = _sets().Together(None, False, (), None, None)

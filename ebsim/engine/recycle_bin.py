@@ -16,6 +16,7 @@ from ebsim.catalog.snapshot import Snapshot
 from ebsim.catalog.snapshot_index import snapshot_id_in, volume_id_in
 from ebsim.catalog.volume import Volume
 from ebsim.chunkstore.reclaim import Reclaimed
+from ebsim.engine.bin_overdue import overdue_in_bin
 from ebsim.engine.change_snapshot import change_snapshot
 from ebsim.engine.delete_snapshot import purge_from_bin
 from ebsim.engine.idle_volume import idle_volume
@@ -126,7 +127,7 @@ def sweep_recycle_bin(region: Region) -> Reclaimed:
     """
     total = Reclaimed()
     after = _NOTHING_YET
-    while keys := _over(region, after):
+    while keys := overdue_in_bin(region, after):
         after = keys[-1]
         found = region.metadata.read(
             lambda reader: [find_snapshot(reader, snapshot_id_in(key)) for key in keys]
@@ -142,16 +143,6 @@ def sweep_recycle_bin(region: Region) -> Reclaimed:
                 with suppress(VolumeInUse):
                     purge_volume_from_bin(region, volume)
     return total
-
-
-def _over(region: Region, after: bytes) -> list[bytes]:
-    """Rows of what has been in the bin for its time."""
-    stop = (region.clock.now_ns() + 1).to_bytes(8, "big")
-    start = after + b"\0" if after else b""
-    rows = region.metadata.read(
-        lambda reader: reader.scan(Table.RECYCLE_BIN, start, stop, limit=_ROWS_PER_STEP)
-    )
-    return [key for key, _ in rows]
 
 
 def _say_nothing(snapshot: Snapshot) -> None:
