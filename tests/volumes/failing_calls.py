@@ -1,6 +1,7 @@
 """System calls that fail for as long as a test wants them to, by name and by file."""
 
 import errno
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,8 @@ class FailingCalls(SystemCalls):
 
 def open_descriptors() -> list[str]:
     """What this process has open, to tell whether something was left open."""
+    # What nobody can reach any more would be closed at some time in between.
+    gc.collect()
     found = []
     for link in Path("/proc/self/fd").iterdir():
         try:
