@@ -15,6 +15,7 @@ from ebsim.clock import Clock
 from ebsim.durable_files import Files
 from ebsim.engine.home import region_names, region_path
 from ebsim.engine.region import Region, metadata_identity, open_region
+from ebsim.errors import EbsimError
 from ebsim.ids import AccountId
 
 ZONE_LETTERS = "abc"
@@ -107,7 +108,11 @@ class Regions:
     def go_on(self) -> None:
         """Go on with what was left to be done for blocks when the last server ended."""
         for name in region_names(self._home):
-            self.blocks(self.region(name, create=True))
+            try:
+                self.blocks(self.region(name, create=True))
+            except EbsimError as error:
+                # One region that cannot be opened must not keep the others from being served.
+                self._tell_bug(f"{name}: {error}")
 
     def _opened(self, home: Path, name: str) -> Region:
         region = open_region(

@@ -236,6 +236,12 @@ def _unindexed(volume_id: VolumeId, what: str) -> CatalogFault:
     )
 
 
+def _takes_puts(rows: _Rows) -> bool:
+    """Whether what is kept of puts is there for a reason."""
+    is_pending = rows.snapshot is not None and rows.snapshot.state is SnapshotState.PENDING
+    return rows.is_busy or (is_pending and rows.is_direct)
+
+
 def _stray_direct_rows(region: Region) -> list[CatalogFault]:
     """Rows about snapshots being written block by block that are over, or gone."""
 
@@ -246,11 +252,7 @@ def _stray_direct_rows(region: Region) -> list[CatalogFault]:
             for key in _keys(reader, table):
                 snapshot_id = SnapshotId(key.decode(errors="replace").partition("/")[0])
                 if snapshot_id not in known:
-                    rows = _rows_of(reader, region, snapshot_id)
-                    is_pending = (
-                        rows.snapshot is not None and rows.snapshot.state is SnapshotState.PENDING
-                    )
-                    known[snapshot_id] = rows.is_busy or (is_pending and rows.is_direct)
+                    known[snapshot_id] = _takes_puts(_rows_of(reader, region, snapshot_id))
                 if not known[snapshot_id]:
                     what = f"a row of {table} is about no snapshot that blocks can be put to"
                     faults.append(_stray(snapshot_id, what, table, key))
@@ -313,8 +315,7 @@ def _may_hold(reader: Reader, region: Region, owner: str) -> bool:
         return region.sessions.is_alive(owner.removeprefix(reader_of("")))
     direct_id = snapshot_of_puts(owner)
     if direct_id is not None:
-        is_pending = find_direct(reader, direct_id) is not None
-        return is_pending or _rows_of(reader, region, direct_id).is_busy
+        return _takes_puts(_rows_of(reader, region, direct_id))
     if any(owner == upload for _, upload in interrupted_uploads(reader)):
         return True
     snapshot_id = SnapshotId(owner)

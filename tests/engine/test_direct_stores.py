@@ -1,26 +1,30 @@
 """Snapshots written block by block, and the store: threads, servers, packs, a rebuild."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 import pytest
 
-from ebsim.catalog.records import find_snapshot
+from ebsim.catalog.records import find_snapshot, remove_snapshot
 from ebsim.catalog.retention_rule import ResourceType
+from ebsim.chunkstore.pack_format import HEADER_SIZE
 from ebsim.clock import ManualClock
+from ebsim.content.digest import block_digest
 from ebsim.engine.check_store import check_store
 from ebsim.engine.compact_store import compact_store
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.rebuild_store import rebuild_store
 from ebsim.engine.region import Region
 from ebsim.engine.retention_rules import RuleRequest, create_rule
-from tests.engine.direct_snapshots import (
-    Plane,
-    access_to,
-)
+from ebsim.metadata.transactions import Metadata, Reader, Transaction
+from tests.engine.direct_snapshots import Plane, access_to, direct_block
 from tests.engine.stores import open_store
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -136,3 +140,72 @@ def test_what_is_not_completed_does_not_go_into_the_recycle_bin(plane: Plane) ->
         for one in (pending, failed)
     ]
     assert gone == [None, None]
+
+
+class Interfering:
+    """Metadata that lets somebody else act before the next transaction, once."""
+
+    def __init__(self, inner: Metadata, act: Callable[[], object]) -> None:
+        self._inner = inner
+        self._act: Callable[[], object] | None = act
+
+    def read(self, fn: Callable[[Reader], T]) -> T:
+        return self._inner.read(fn)
+
+    def run(self, fn: Callable[[Transaction], T]) -> T:
+        act, self._act = self._act, None
+        if act is not None:
+            act()
+        return self._inner.run(fn)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def test_a_block_that_is_deleted_while_it_is_put_again_is_written_again(plane: Plane) -> None:
+    other = plane.make({0: 1})
+    snapshot_id = plane.start()
+    plane.put(snapshot_id, {9: 9})  # so that a session is open
+
+    def delete() -> None:
+        assert delete_snapshots(plane.region, [other]).chunk_count > 0
+
+    metadata = Interfering(plane.region.metadata, delete)
+    with access_to(replace(plane.region, metadata=metadata)) as access:
+        # The store has it when it is looked up, and not when it is committed.
+        Plane(plane.region, access).put(snapshot_id, {0: 1, 1: 2})
+    plane.complete(snapshot_id, 3)
+    assert plane.read(snapshot_id) == {0: 1, 1: 2, 9: 9}
+
+
+def test_a_damaged_block_is_healed_by_a_put_of_its_bytes(plane: Plane) -> None:
+    first = plane.make({0: 1})
+    plane.access.close()
+    digest = block_digest(direct_block(1))
+    (found,) = plane.region.chunks.find([digest])
+    assert found is not None
+    pack = plane.region.path / found.pack_name
+    pack.chmod(0o644)
+    with pack.open("r+b") as file:
+        file.seek(found.location.offset + HEADER_SIZE)
+        file.write(b"rot")
+    assert check_store(plane.region, read_data=True, repair=True).findings != []
+    second = plane.start()
+    plane.put(second, {5: 1})
+    plane.complete(second, 1)
+    assert plane.read(first) == {0: 1}
+    assert plane.read(second) == {5: 1}
+    compact_store(plane.region)  # the pack that rotted has nothing live in it
+
+
+def test_a_check_finds_and_drops_what_no_pending_snapshot_needs(plane: Plane) -> None:
+    snapshot_id = plane.start()
+    plane.put(snapshot_id, {0: 1})
+    plane.access.close()
+    pending = plane.region.metadata.read(lambda reader: find_snapshot(reader, snapshot_id))
+    assert pending is not None
+    plane.region.metadata.run(lambda txn: remove_snapshot(txn, pending))
+    found = [one.where for one in check_store(plane.region, read_data=False).findings]
+    assert any(snapshot_id in where for where in found)
+    check_store(plane.region, read_data=False, repair=True)
+    assert check_store(plane.region, read_data=True).findings == []
