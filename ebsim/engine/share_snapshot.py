@@ -57,6 +57,7 @@ def share_snapshot(region: Region, name: str, grantees: Grantees) -> Snapshot:
         NotPermitted: another's snapshot.
         PublicSharingBlocked: it was to become public.
         SnapshotArchived: it is archived.
+        SnapshotArchived: it is archived.
     """
     _check_count(grantees)
 

@@ -16,6 +16,7 @@ from ebsim.catalog.retention_rule import (
     rule_to_json,
 )
 from ebsim.clock import ManualClock
+from ebsim.engine.archive_snapshot import archive_snapshot
 from ebsim.engine.check_store import check_store
 from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.delete_snapshot import delete_snapshots, plan_deletion_of
@@ -49,6 +50,7 @@ from ebsim.engine.retention_rules import (
 )
 from ebsim.engine.share_snapshot import Grantees, share_snapshot
 from ebsim.engine.tags import tag_snapshot
+from ebsim.engine.unarchive_snapshot import unarchive_snapshot
 from ebsim.errors import (
     InvalidRequest,
     QuotaExceeded,
@@ -140,6 +142,23 @@ def test_a_snapshot_in_the_bin_is_not_found_by_anybody(region: Region, disk: Pat
     assert ids_in_bin(replace(region, account_id=OTHER_ACCOUNT)) == []
     with pytest.raises(SnapshotNotFound):
         restore_snapshot_from_bin(replace(region, account_id=OTHER_ACCOUNT), snapshot_id)
+
+
+def test_an_archived_snapshot_comes_back_from_the_bin_archived_and_whole(
+    region: Region, clock: ManualClock, disk: Path, tmp_path: Path
+) -> None:
+    create_rule(region, ALL_SNAPSHOTS)
+    ids = [take(region, disk) for _ in range(2)]
+    for snapshot_id in ids:
+        archive_snapshot(region, snapshot_id)
+    delete_snapshots(region, ids)
+    clock.advance(DAY)
+    restore_snapshot_from_bin(region, ids[0])
+    clock.advance(2 * DAY)
+    sweep_recycle_bin(region)
+    assert show_snapshot(region, ids[0]).is_archived
+    unarchive_snapshot(region, ids[0])
+    assert restored(region, ids[0], tmp_path) == disk.read_bytes()
 
 
 def test_at_the_end_of_its_time_a_snapshot_is_gone_and_gives_its_room_back(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ebsim.catalog.audience import Audience
 from ebsim.clock import ManualClock
+from ebsim.engine.archive_snapshot import archive_snapshot
 from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
@@ -24,7 +25,13 @@ from ebsim.engine.share_snapshot import (
     unshare_snapshot,
 )
 from ebsim.engine.tags import tag_snapshot, untag_snapshot
-from ebsim.errors import InvalidGrantee, InvalidRequest, NotPermitted, SnapshotNotFound
+from ebsim.errors import (
+    InvalidGrantee,
+    InvalidRequest,
+    NotPermitted,
+    SnapshotArchived,
+    SnapshotNotFound,
+)
 from ebsim.ids import AccountId
 from tests.engine.stores import (
     ACCOUNT,
@@ -141,6 +148,14 @@ def test_a_change_of_more_than_500_grantees_is_refused(region: Region, disk: Pat
         ):
             change(region, snapshot_id, Grantees.of(accounts[:500], everybody=True))
     assert shown_sharing(region, snapshot_id) == Grantees.of(accounts[:500])
+
+
+def test_an_archived_snapshot_is_not_shared(region: Region, disk: Path) -> None:
+    snapshot_id = take(region, disk)
+    archive_snapshot(region, snapshot_id)
+    with pytest.raises(SnapshotArchived):
+        share_snapshot(region, snapshot_id, WITH_OTHER)
+    assert shown_sharing(region, snapshot_id) == Grantees()
 
 
 @pytest.mark.parametrize("account", ["", "1234", "all", "12345678901x"])
