@@ -25,8 +25,7 @@ from ebsim.catalog.fast_restore import (
 from ebsim.catalog.records import find_snapshot, find_volume, get_usable_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.engine.fast_restore_pool import (
-    add_to_pool,
-    load,
+    load_one,
     ready_volumes,
     write_current_fast_restore,
 )
@@ -161,12 +160,7 @@ def _fill(region: Region, record: FastRestore, snapshot: Snapshot, seconds_max: 
     """Have one volume in the pool that is ready; whether there is."""
     if ready_volumes(region, record):
         return True
-    volumes = region.metadata.read(
-        lambda reader: [find_volume(reader, volume_id) for volume_id in record.pool]
-    )
-    begun = next((one.volume_id for one in volumes if one is not None), None)
-    volume_id = begun or add_to_pool(region, record, snapshot)
-    return load(region, volume_id, seconds_max=seconds_max) is not None
+    return load_one(region, record, snapshot, seconds_max=seconds_max) is not None
 
 
 def _empty(region: Region, record: FastRestore) -> None:

@@ -33,7 +33,7 @@ from ebsim.engine.kept_settings import write_current_row
 from ebsim.engine.open_volume import open_volume
 from ebsim.engine.record_events import volume_created
 from ebsim.engine.region import Region
-from ebsim.errors import Conflict, StorageFull, StorageUnavailable
+from ebsim.errors import Conflict, StorageFull, StorageUnavailable, VolumeInUse
 from ebsim.ids import VolumeId, new_volume_id
 from ebsim.metadata.transactions import Reader, Table, Transaction
 from ebsim.units import GIB
@@ -42,6 +42,7 @@ from ebsim.volumes.volume_folder import VolumeFolder, VolumeState
 
 FAST_RESTORE = "fast restore"
 _LOOK_SECONDS = 0.2
+_ATTEMPTS_MAX = 16  # to get one of a pool that others take from as well
 
 Check = Callable[[Transaction, VolumeId], None]
 
@@ -74,11 +75,14 @@ def take_from_pool(
             return None
         return found
 
-    while (found := region.metadata.read(record)) is not None:
+    for _ in range(_ATTEMPTS_MAX):
+        found = region.metadata.read(record)
+        if found is None:
+            return None
         ready = next(iter(ready_volumes(region, found)), None)
         if ready is None:
             with suppress(StorageUnavailable):
-                ready = load(region, add_to_pool(region, found, snapshot))
+                ready = load_one(region, found, snapshot)
         if ready is None:
             return None
         with suppress(Conflict):  # somebody else takes that one
@@ -94,6 +98,25 @@ def ready_volumes(region: Region, record: FastRestore) -> list[VolumeId]:
         lambda reader: [find_volume(reader, volume_id) for volume_id in record.pool]
     )
     return [one.volume_id for one in volumes if one is not None and one.origin is None]
+
+
+def load_one(
+    region: Region, record: FastRestore, snapshot: Snapshot, *, seconds_max: float = inf
+) -> VolumeId | None:
+    """Load a volume of the pool, one that was begun or else a new one, as :func:`load` does.
+
+    Raises:
+        Conflict: fast restore was disabled meanwhile.
+        StorageFull: there is no room for it.
+    """
+    volumes = region.metadata.read(
+        lambda reader: [find_volume(reader, volume_id) for volume_id in record.pool]
+    )
+    for begun in volumes:
+        if begun is not None and begun.origin is not None:
+            with suppress(VolumeInUse):  # somebody else loads that one
+                return load(region, begun.volume_id, seconds_max=seconds_max)
+    return load(region, add_to_pool(region, record, snapshot), seconds_max=seconds_max)
 
 
 def add_to_pool(region: Region, record: FastRestore, snapshot: Snapshot) -> VolumeId:
@@ -150,7 +173,7 @@ def load(region: Region, volume_id: VolumeId, *, seconds_max: float = inf) -> Vo
     It does not when *seconds_max* are over, or when some of its blocks cannot be had.
 
     Raises:
-        Conflict: somebody else loads it.
+        VolumeInUse: somebody else loads it.
         StorageFull: there is no room for it.
     """
     with open_volume(region, volume_id, FAST_RESTORE, hydrates=True) as opened:

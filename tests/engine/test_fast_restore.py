@@ -19,6 +19,8 @@ from ebsim.engine.fast_restore import (
     enable_fast_restore,
     list_fast_restores,
 )
+from ebsim.engine.fast_restore_pool import add_to_pool
+from ebsim.engine.list_snapshots import show_snapshot
 from ebsim.engine.list_volumes import list_volumes
 from ebsim.engine.open_volume import open_volume
 from ebsim.engine.rebuild_store import rebuild_store
@@ -107,6 +109,40 @@ def test_each_volume_costs_a_credit_and_without_one_a_volume_is_lazy(
     advance_fast_restores(region)
     (record,) = list_fast_restores(region)
     assert len(record.pool) == 1
+
+
+def test_a_volume_that_was_begun_is_loaded_before_it_is_handed_out(
+    region: Region, clock: ManualClock, disk: Path
+) -> None:
+    """As when the process that filled the pool was killed on the way."""
+    snapshot_id = take(region, disk)
+    enabled(region, snapshot_id)
+    clock.advance(2 * CREDIT_SECONDS)
+    create_volume(region, VolumeOptions(snapshot=snapshot_id))
+    (record,) = list_fast_restores(region)
+    begun = add_to_pool(region, record, show_snapshot(region, snapshot_id))
+    volume = create_volume(region, VolumeOptions(snapshot=snapshot_id))
+    assert (volume.volume_id, volume.fast_restored, volume.origin) == (begun, True, None)
+
+
+def test_a_volume_that_somebody_else_loads_is_left_to_them(
+    region: Region, clock: ManualClock, disk: Path
+) -> None:
+    snapshot_id = take(region, disk)
+    enabled(region, snapshot_id)
+    clock.advance(2 * CREDIT_SECONDS)
+    create_volume(region, VolumeOptions(snapshot=snapshot_id))
+    (record,) = list_fast_restores(region)
+    begun = add_to_pool(region, record, show_snapshot(region, snapshot_id))
+    with open_volume(region, begun, "test", hydrates=False):
+        volume = create_volume(region, VolumeOptions(snapshot=snapshot_id))
+        disable_fast_restore(region, snapshot_id, ZONE)
+        advance_fast_restores(region)
+        assert state(region) is FastRestoreState.DISABLING
+    assert volume.fast_restored
+    assert volume.volume_id != begun
+    advance_fast_restores(region)
+    assert state(region) is FastRestoreState.DISABLED
 
 
 def test_another_zone_and_another_account_have_no_part_in_it(
