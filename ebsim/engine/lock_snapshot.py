@@ -116,7 +116,8 @@ def list_locked_snapshots(
     def show(reader: Reader, snapshot: Snapshot) -> Snapshot | None:
         del reader
         lock = snapshot.lock
-        is_shown = lock is not None and snapshot.bin_stay is None
+        is_there = snapshot.bin_stay is None and snapshot.state is not SnapshotState.ERROR
+        is_shown = lock is not None and is_there
         if lock is not None and states is not None:
             is_shown = is_shown and lock.state_at(now_ns) in states
         return snapshot if is_shown else None
@@ -128,10 +129,15 @@ def list_locked_snapshots(
 def refuse_locked(snapshot: Snapshot, now_ns: int) -> None:
     """Refuse to delete *snapshot* while it is locked.
 
+    One that has failed holds nothing to protect; its lock, set while it was pending, never
+    begins and would never end.
+
     Raises:
         SnapshotLocked: until when.
     """
     lock = snapshot.lock
+    if snapshot.state is SnapshotState.ERROR:
+        return
     if lock is not None and lock.forbids_deletion_at(now_ns):
         raise SnapshotLocked(
             f"{snapshot.snapshot_id} is locked in {lock.mode} mode{_until(lock)}, and cannot be "

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebsim.catalog.event_log import newest_events
+from ebsim.catalog.records import put_snapshot
+from ebsim.catalog.snapshot import SnapshotState
 from ebsim.catalog.snapshot_lock import LockMode, LockState, SnapshotLock, started
 from ebsim.clock import ManualClock
 from ebsim.engine.create_snapshot import create_snapshot
@@ -194,6 +196,18 @@ def test_the_duration_of_a_lock_on_a_pending_snapshot_begins_when_it_is_complete
     assert done.lock.expires_time_ns == clock.now_ns() + DAY * 10**9
     assert done.shared_with == (OTHER_ACCOUNT,)
     assert state_of(region, done.snapshot_id) is LockState.COMPLIANCE
+
+
+def test_a_snapshot_that_failed_while_it_was_locked_is_deleted(
+    region: Region, snapshot_id: str
+) -> None:
+    """Its lock would never begin, and so never end."""
+    pending = SnapshotLock(LockMode.COMPLIANCE, region.clock.now_ns(), 30)
+    failed = replace(show_snapshot(region, snapshot_id), state=SnapshotState.ERROR, lock=pending)
+    region.metadata.run(lambda txn: put_snapshot(txn, failed))
+    assert not list_locked_snapshots(region).snapshots
+    delete_snapshots(region, [snapshot_id])
+    assert not list_snapshots(region).snapshots
 
 
 NOW = 1_700_000_000_000_000_000
