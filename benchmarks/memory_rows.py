@@ -99,6 +99,9 @@ def peak_memory(
         peaks.of("tag", "snapshot", "tag", first, "kept=no")
         peaks.of("untag", "snapshot", "untag", first, "kept")
         peaks.of("volume ls", "volume", "ls")
+        peaks.of("copy", "snapshot", "copy", first, "--to-region", "eu-north-1")
+        peaks.of("archive", "snapshot", "archive", second)
+        peaks.of("unarchive", "snapshot", "unarchive", second)
         small = _restore_small_blocks(peaks, image, scratch)
         peaks.of("rm --dry-run", "snapshot", "rm", "--dry-run", first, second)
         for name in ("stats", "check", "compact"):

@@ -10,6 +10,7 @@ from typing import Any
 
 from ebsim.catalog.event import DetailType, detail_time, owned_snapshot_arn, snapshot_arn
 from ebsim.catalog.snapshot import Snapshot
+from ebsim.catalog.storage_tier import TieringStatus
 from ebsim.engine.record_events import about_snapshot, outcome, record_event
 from ebsim.engine.region import Region
 from ebsim.metadata.transactions import Transaction
@@ -53,6 +54,21 @@ def snapshot_restored_temporarily(
     detail = _of_tier(region, snapshot, facts, "temporaryRestoreSnapshot", cause)
     detail.setdefault("recycleBinExitTime", "")
     about_snapshot(txn, region, snapshot, detail)
+
+
+_FAILURES = {
+    TieringStatus.ARCHIVAL_FAILED: snapshot_archived,
+    TieringStatus.PERMANENT_RESTORE_FAILED: snapshot_restored_permanently,
+    TieringStatus.TEMPORARY_RESTORE_FAILED: snapshot_restored_temporarily,
+}
+
+
+def tiering_failed(txn: Transaction, region: Region, snapshot: Snapshot) -> None:
+    """What the last archival or restore of the snapshot, which has failed, is told as."""
+    tiering = snapshot.tiering
+    assert tiering is not None, "there was one"
+    record = _FAILURES[tiering.status]
+    record(txn, region, snapshot, TierFacts(start_ns=tiering.start_time_ns), tiering.detail)
 
 
 def temporary_restore_expired(

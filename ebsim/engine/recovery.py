@@ -38,6 +38,7 @@ from ebsim.engine.direct.put_rows import drop_puts
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder
 from ebsim.engine.kept_settings import settle_kept_rows
 from ebsim.engine.record_events import snapshot_interrupted
+from ebsim.engine.record_tier_events import tiering_failed
 from ebsim.engine.region import Region
 from ebsim.engine.storage_tiers import (
     delete_archive_packs,
@@ -167,7 +168,7 @@ def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
         if direct.finisher == session_id:
             region.backend.delete(manifest_name(snapshot_id))
     elif snapshot is not None and snapshot.state is SnapshotState.COMPLETED:
-        region.metadata.run(lambda txn: _fail_tiering(txn, session_id, snapshot_id))
+        region.metadata.run(lambda txn: _fail_tiering(txn, region, session_id, snapshot_id))
         write_current_manifest(region, snapshot_id)
         drop_all_holds(region, snapshot_id, keep=root_holder(snapshot_id))
         drop_puts(region, snapshot_id)
@@ -183,13 +184,17 @@ def _settle(region: Region, session_id: str, snapshot_id: SnapshotId) -> None:
     region.metadata.run(lambda txn: forget_snapshot(txn, session_id, snapshot_id))
 
 
-def _fail_tiering(txn: Transaction, session_id: str, snapshot_id: SnapshotId) -> None:
+def _fail_tiering(
+    txn: Transaction, region: Region, session_id: str, snapshot_id: SnapshotId
+) -> None:
     """What the session was at, archiving or restoring the snapshot, has failed."""
     snapshot = find_snapshot(txn, snapshot_id)
     tiering = snapshot.tiering if snapshot is not None else None
     if snapshot is not None and tiering is not None and tiering.session_id == session_id:
         why = "the process that was at it ended before it was done"
-        put_snapshot(txn, replace(snapshot, tiering=tiering.failed(why)))
+        failed = replace(snapshot, tiering=tiering.failed(why))
+        put_snapshot(txn, failed)
+        tiering_failed(txn, region, failed)
 
 
 def _delete_useless_archives(region: Region, ended: Sequence[str]) -> None:

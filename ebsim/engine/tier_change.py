@@ -11,6 +11,7 @@ from dataclasses import replace
 from ebsim.catalog.records import find_snapshot, get_snapshot, put_snapshot
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.engine.holds import drop_all_holds, reader_of
+from ebsim.engine.record_tier_events import tiering_failed
 from ebsim.engine.recovery import (
     forget_snapshot,
     note_snapshot,
@@ -103,6 +104,8 @@ class TierChange:
             if snapshot.tiering.session_id != self.session.session_id:
                 return
             why = str(error) or type(error).__name__
-            put_snapshot(txn, replace(snapshot, tiering=snapshot.tiering.failed(why)))
+            new = replace(snapshot, tiering=snapshot.tiering.failed(why))
+            put_snapshot(txn, new)
+            tiering_failed(txn, self._region, new)
 
         self._region.metadata.run(fail)

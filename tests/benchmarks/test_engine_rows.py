@@ -74,7 +74,8 @@ def test_the_memory_of_every_command_is_measured(figures: dict[str, Figure]) -> 
     detail = figures["memory"].detail
     peaks = {name.removesuffix(": MiB"): peak for name, peak in detail.items() if "MiB" in name}
     assert {name.replace(",", " ").split()[0] for name in peaks} == {
-        "create", "ls", "show", "diff", "tag", "untag", "volume", "verify", "restore", "rm",
+        "create", "ls", "show", "diff", "tag", "untag", "volume", "copy", "archive", "unarchive",
+        "verify", "restore", "rm",
         "store",
     }  # fmt: skip
     assert all(isinstance(peak, str) or peak > 8 for peak in peaks.values())

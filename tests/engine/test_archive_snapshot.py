@@ -9,6 +9,7 @@ import pytest
 
 from ebsim.blockmap.block_map import BlockMap
 from ebsim.blockmap.stored_nodes import StoredNodes
+from ebsim.catalog.event_log import newest_events
 from ebsim.catalog.records import get_snapshot
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.catalog.storage_tier import StorageTier, TieringStatus
@@ -73,6 +74,17 @@ def taken(region: Region, disk: Path) -> str:
 
 def shown(region: Region, snapshot_id: str) -> Snapshot:
     return region.metadata.read(lambda reader: get_snapshot(reader, ACCOUNT, snapshot_id))
+
+
+def tier_events(region: Region) -> list[tuple[str, str]]:
+    """What was told of tiers, and how it went."""
+    events = region.metadata.read(lambda reader: list(newest_events(reader)))
+    told = [event.detail for _, event in reversed(events)]
+    return [
+        (detail["event"], detail["result"])
+        for detail in told
+        if "rchive" in detail["event"] or "estore" in detail["event"]
+    ]
 
 
 def archive_packs(region: Region) -> list[Path]:
@@ -192,6 +204,11 @@ def test_a_temporary_restore_ends_by_the_clock(region, disk, taken, tmp_path, cl
 
     recover(region)
 
+    assert tier_events(region) == [
+        ("archiveSnapshot", "succeeded"),
+        ("temporaryRestoreSnapshot", "succeeded"),
+        ("restoreExpiry", "succeeded"),
+    ]
     assert shown(region, taken).storage_tier is StorageTier.ARCHIVE
     assert store_stats(region).chunk_count == 0
     unarchive_snapshot(region, taken)
@@ -259,6 +276,7 @@ def test_an_archival_that_breaks_off_leaves_the_snapshot_as_it_was(region, disk,
     assert tiering.status is TieringStatus.ARCHIVAL_FAILED
     assert restored(region, taken, tmp_path) == disk.read_bytes()
     assert archive_packs(region) == []
+    assert tier_events(region) == [("archiveSnapshot", "failed")]
     assert archive_snapshot(region, taken).is_archived
 
 
