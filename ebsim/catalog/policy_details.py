@@ -117,8 +117,21 @@ class ShareRule:
 
 
 @dataclass(frozen=True, slots=True)
+class FastRestoreRule:
+    """Snapshots of which volumes are kept loaded, how many or how long, and in which zones."""
+
+    keep: RetainRule
+    zones: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
-    """One of a policy's schedules."""
+    """One of a policy's schedules.
+
+    Attributes:
+        archive_rule: How many, or how long, are kept in the archive that *retain_rule* does
+            not keep; ``None`` deletes those.
+    """
 
     name: str
     create_rule: CreateRule
@@ -128,6 +141,8 @@ class Schedule:
     variable_tags: Mapping[str, str]
     copy_rules: Sequence[CopyRule]
     share_rule: ShareRule | None
+    fast_restore_rule: FastRestoreRule | None
+    archive_rule: RetainRule | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,15 +255,23 @@ def _schedule(values: object, path: str, kind: TargetKind) -> Schedule:
     shares = members.take("ShareRules", list, [])
     if len(copies) > COPIES_MAX or len(shares) > 1:
         refuse(f"{path} has at most {COPIES_MAX} copy rules and one share rule")
+    archive = members.take("ArchiveRule", dict)
+    fast = members.take("FastRestoreRule", dict)
     schedule = Schedule(
         name=name,
         create_rule=_create_rule(members.take("CreateRule", dict, {}), f"{path}.CreateRule"),
-        retain_rule=_retain_rule(members.take("RetainRule", dict, {}), f"{path}.RetainRule"),
+        retain_rule=_retain_rule(
+            members.take("RetainRule", dict, {}),
+            f"{path}.RetainRule",
+            least=1 if archive is None else 0,
+        ),
         copy_tags=members.take("CopyTags", bool, default=False),
         tags_to_add=tags,
         variable_tags=variable_tags,
         copy_rules=[_copy_rule(one, f"{path}.CrossRegionCopyRules") for one in copies],
         share_rule=_share_rule(shares[0], f"{path}.ShareRules") if shares else None,
+        fast_restore_rule=_fast_restore_rule(fast, f"{path}.FastRestoreRule"),
+        archive_rule=_archive_rule(archive, f"{path}.ArchiveRule"),
     )
     members.end()
     return schedule
@@ -274,16 +297,44 @@ def _create_rule(values: object, path: str) -> CreateRule:
     return CreateRule(None, interval, times[0])
 
 
-def _retain_rule(values: object, path: str) -> RetainRule:
+def _retain_rule(values: object, path: str, *, least: int = 1) -> RetainRule:
     members = _Members(values, path)
-    count = members.take("Count", int)
-    age = _age(members)
+    rule = _kept(members, path, least)
     members.end()
+    return rule
+
+
+def _kept(members: _Members, path: str, least: int = 1) -> RetainRule:
+    count, age = members.take("Count", int), _age(members)
     if (count is None) is (age is None):
         refuse(f"{path} has either Count, or Interval and IntervalUnit")
-    if count is not None and not 1 <= count <= COUNT_MAX:
-        refuse(f"{path}.Count is from 1 to {COUNT_MAX}")
+    if count is not None and not least <= count <= COUNT_MAX:
+        refuse(f"{path}.Count is from {least} to {COUNT_MAX}")
     return RetainRule(count, age)
+
+
+def _archive_rule(values: object, path: str) -> RetainRule | None:
+    if values is None:
+        return None
+    members = _Members(values, path)
+    retain = _Members(members.take("RetainRule", dict, {}), members.path("RetainRule"))
+    members.end()
+    tier = "RetentionArchiveTier"
+    rule = _retain_rule(retain.take(tier, dict, {}), retain.path(tier))
+    retain.end()
+    return rule
+
+
+def _fast_restore_rule(values: object, path: str) -> FastRestoreRule | None:
+    if values is None:
+        return None
+    members = _Members(values, path)
+    zones = members.take("AvailabilityZones", list, [])
+    keep = _kept(members, path)
+    members.end()
+    if not zones or not all(isinstance(zone, str) for zone in zones):
+        refuse(f"{path}.AvailabilityZones has at least one zone")
+    return FastRestoreRule(keep, zones)
 
 
 def _copy_rule(values: object, path: str) -> CopyRule:

@@ -91,6 +91,11 @@ class FollowedType(click.ParamType[_Followed]):
 @click.option("--keep", type=int, metavar="N", help="Keep the newest N of each volume.")
 @click.option("--keep-for", type=AgeType(), help="Keep them for so long: 30d, 8w, 6m, 1y.")
 @click.option(
+    "--archive-for",
+    type=AgeType(),
+    help="Archive what is not kept, for so long, instead of deleting it.",
+)
+@click.option(
     "--tag",
     "tags",
     type=TagType(),
@@ -190,6 +195,9 @@ def _document(options: Mapping[str, Any]) -> dict[str, Any]:
             for region_name, age in options["copies"]
         ],
     }
+    if options["archive_for"] is not None:
+        tier = {"RetentionArchiveTier": _age(options["archive_for"])}
+        schedule["ArchiveRule"] = {"RetainRule": tier}
     if options["shares"]:
         schedule["ShareRules"] = [_share_rule(options["shares"])]
     details: dict[str, Any] = {

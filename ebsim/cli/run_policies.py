@@ -80,7 +80,12 @@ def _tell(settings: Settings, one: PolicyRun) -> None:
         say(f"{one.policy_id}: {failure}")
     if settings.wants_json:
         return
-    for what, ids in (("created", one.created), ("copied", one.copied), ("deleted", one.deleted)):
+    for what, ids in (
+        ("created", one.created),
+        ("copied", one.copied),
+        ("archived", one.archived),
+        ("deleted", one.deleted),
+    ):
         for snapshot_id in ids:
             click.echo(f"{what}  {snapshot_id}")
     for snapshot_id in one.locked:
@@ -93,6 +98,7 @@ def _run_document(one: PolicyRun) -> dict[str, object]:
         "PolicyId": one.policy_id,
         "Created": one.created,
         "Copied": one.copied,
+        "Archived": one.archived,
         "Deleted": one.deleted,
         "Locked": one.locked,
         "Failures": one.failures,

@@ -1,15 +1,24 @@
-"""What a schedule does with a snapshot that it took: copy it, and share it for a while."""
+"""What a schedule does with a snapshot that it took: copy it, share it, keep it ready."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from ebsim.catalog.policy_details import CopyRule, ShareRule
+from ebsim.catalog.fast_restore import FastRestoreState
+from ebsim.catalog.policy_details import CopyRule, FastRestoreRule, ShareRule
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.clock import to_datetime
 from ebsim.engine.copy_snapshot import CopyOptions, copy_snapshot
+from ebsim.engine.fast_restore import (
+    disable_fast_restore,
+    enable_fast_restore,
+    list_fast_restores,
+)
+from ebsim.engine.lifecycle_retention import surplus
 from ebsim.engine.region import Region
 from ebsim.engine.share_snapshot import Grantees, share_snapshot, unshare_snapshot
 from ebsim.engine.tags import RESERVED_PREFIX
+
+_ON = {FastRestoreState.ENABLING, FastRestoreState.OPTIMIZING, FastRestoreState.ENABLED}
 
 
 def copy_newest(
@@ -31,7 +40,8 @@ def copy_newest(
     made: list[str] = []
     for one in newest.values():
         is_old = rule.age is not None and to_datetime(one.start_time_ns) <= rule.age.before(now)
-        if is_old or one.copied_from or f"{source.name}/{one.snapshot_id}" in have:
+        is_there = f"{source.name}/{one.snapshot_id}" in have
+        if is_old or is_there or one.copied_from or one.is_archived:
             continue
         copied_tags = {
             key: value
@@ -48,7 +58,7 @@ def keep_shared(region: Region, taken: Sequence[Snapshot], rule: ShareRule, now:
     """Share each volume's newest snapshot of *taken*, and stop sharing those that are too old."""
     accounts = set(rule.accounts) - {region.account_id}
     grantees = Grantees(frozenset(accounts))
-    whole = [one for one in taken if one.state is SnapshotState.COMPLETED]
+    whole = [o for o in taken if o.state is SnapshotState.COMPLETED and not o.is_archived]
     newest = {one.volume_id: one.snapshot_id for one in whole}
     for one in whole:
         shared = accounts & set(one.shared_with)
@@ -58,3 +68,27 @@ def keep_shared(region: Region, taken: Sequence[Snapshot], rule: ShareRule, now:
                 unshare_snapshot(region, one.snapshot_id, grantees)
         elif newest[one.volume_id] == one.snapshot_id and shared != accounts:
             share_snapshot(region, one.snapshot_id, grantees)
+
+
+def keep_ready(
+    region: Region, taken: Sequence[Snapshot], rule: FastRestoreRule, now: datetime
+) -> None:
+    """Have fast restore of the snapshots of *taken* that *rule* says, and of no others of them."""
+    whole = [o for o in taken if o.state is SnapshotState.COMPLETED and not o.is_archived]
+    not_wanted = {one.snapshot_id for one in surplus(whole, rule.keep, now)}
+    wanted = {
+        (one.snapshot_id, zone)
+        for one in whole
+        for zone in rule.zones
+        if one.snapshot_id not in not_wanted
+    }
+    ours = {one.snapshot_id for one in taken}
+    on = {
+        (one.snapshot_id, one.zone)
+        for one in list_fast_restores(region)
+        if one.state in _ON and one.snapshot_id in ours
+    }
+    for snapshot_id, zone in sorted(on - wanted):
+        disable_fast_restore(region, snapshot_id, zone)
+    for snapshot_id, zone in sorted(wanted - on):
+        enable_fast_restore(region, snapshot_id, zone)

@@ -32,6 +32,12 @@ def snapshot_locked(
     about_snapshot(txn, region, snapshot, detail)
 
 
+def lock_failed(txn: Transaction, region: Region, snapshot: Snapshot) -> None:
+    """``lockSnapshot`` of a snapshot that was locked while pending, if it was, and failed."""
+    if snapshot.lock is not None and snapshot.lock.start_time_ns is None:
+        snapshot_locked(txn, region, snapshot, snapshot.lock, "snapshot failed")
+
+
 def lock_expired(txn: Transaction, region: Region, snapshot: Snapshot, lock: SnapshotLock) -> None:
     """``lockDurationExpiry``."""
     detail = _of_lock(region, snapshot, lock, "lockDurationExpiry", "")

@@ -37,6 +37,7 @@ from ebsim.chunkstore.rows import PackRow, decode_pack
 from ebsim.engine.direct.put_rows import drop_puts
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder
 from ebsim.engine.kept_settings import settle_kept_rows
+from ebsim.engine.record_access_events import lock_failed
 from ebsim.engine.record_events import snapshot_interrupted
 from ebsim.engine.record_tier_events import tiering_failed
 from ebsim.engine.region import Region
@@ -217,6 +218,7 @@ def _fail(txn: Transaction, region: Region, snapshot_id: SnapshotId) -> None:
         failed = replace(snapshot, state=SnapshotState.ERROR, state_message=message)
         put_snapshot(txn, failed)
         snapshot_interrupted(txn, region, failed)
+        lock_failed(txn, region, failed)
 
 
 def write_current_manifest(
@@ -261,6 +263,7 @@ def _interrupt(region: Region, session_id: str, snapshot: Snapshot) -> None:
             else:
                 remove_snapshot(txn, snapshot)
                 snapshot_interrupted(txn, region, snapshot)
+                lock_failed(txn, region, snapshot)
         key = _INTERRUPTED + upload_of(snapshot).encode()
         txn.put_many(Table.STORE, [(key, snapshot.snapshot_id.encode())])
         # In one transaction: whoever came by later would take it for nobody's.

@@ -5,8 +5,9 @@ For each target of each schedule of an enabled policy:
     1  the newest due time that has come since the policy was enabled, if it is not done
        yet, makes one snapshot (of an instance: one set), however many times were missed
     2  its row says that the due time is done (``schedule_runs.py``)
-    3  the newest snapshots are copied and shared as the schedule says
-    4  snapshots and copies that are too many or too old are deleted; locked ones stay
+    3  the newest snapshots are copied, shared and kept ready as the schedule says
+    4  snapshots and copies that are too many or too old are archived or deleted; locked
+       ones stay
 
 Running again does nothing that is done, and goes on where a crash broke off.  Two processes
 never run one policy at once.  What fails for one target is told, tried again with the next
@@ -27,10 +28,12 @@ from ebsim.catalog.records import scan_instances, scan_volumes, volumes_attached
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.volume import Volume
 from ebsim.clock import to_datetime, to_iso8601
+from ebsim.engine.archive_snapshot import archive_snapshot
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.delete_snapshot import delete_snapshots
-from ebsim.engine.lifecycle_followups import copy_newest, keep_shared
+from ebsim.engine.lifecycle_followups import copy_newest, keep_ready, keep_shared
 from ebsim.engine.lifecycle_policies import policy_lock
+from ebsim.engine.lifecycle_retention import archived, surplus
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.schedule_runs import done_until, note_done, of_schedule, snapshots_of_policy
@@ -50,7 +53,7 @@ class PolicyRun:
     """What running a policy did.
 
     Attributes:
-        created, copied, deleted: Ids of snapshots; copies are in other regions.
+        created, copied, archived, deleted: Ids of snapshots; copies are in other regions.
         locked: Snapshots that a lock kept from being deleted.
         failures: What went wrong, a sentence each.
     """
@@ -58,6 +61,7 @@ class PolicyRun:
     policy_id: str
     created: list[str] = field(default_factory=list)
     copied: list[str] = field(default_factory=list)
+    archived: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     locked: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -160,7 +164,7 @@ class _Running:
             for target in targets:
                 self._trying(target.target_id, lambda: self._take_if_due(target, due))  # noqa: B023 (called at once)
         self._follow_up()
-        self._retain(region, self._snapshots())
+        self._retain()
 
     def _trying(self, what: str, act: Callable[[], None]) -> None:
         """Do something whose failure is told, and holds up nothing else."""
@@ -220,6 +224,9 @@ class _Running:
         rule = schedule.share_rule
         if rule is not None:
             self._trying("sharing", lambda: keep_shared(self._region, taken, rule, self._now))
+        fast = schedule.fast_restore_rule
+        if fast is not None:
+            self._trying("fast restore", lambda: keep_ready(self._region, taken, fast, self._now))
         for copy_rule in schedule.copy_rules:
             self._trying(
                 copy_rule.region_name,
@@ -240,31 +247,26 @@ class _Running:
                 mine = [c for c in copies if c.copied_from.startswith(f"{self._region.name}/")]
                 self._delete(other, [c for c in mine if to_datetime(c.start_time_ns) <= cutoff])
 
-    def _retain(self, region: Region, taken: Sequence[Snapshot]) -> None:
-        """Step 4: by volume, so that a volume that is gone or untagged is treated alike."""
-        rule = self._schedule.retain_rule
-        own = [one for one in taken if not one.copied_from]
-        if rule.age is not None:
-            cutoff = rule.age.before(self._now)
-            self._delete(region, [one for one in own if to_datetime(one.start_time_ns) <= cutoff])
+    def _retain(self) -> None:
+        """Step 4."""
+        schedule = self._schedule
+        own = [one for one in self._snapshots() if not one.copied_from]
+        if schedule.archive_rule is None:
+            self._delete(self._region, surplus(own, schedule.retain_rule, self._now))
             return
-        assert rule.count is not None, "a count or an age"
-        by_volume: dict[str, list[Snapshot]] = {}
-        for one in own:
-            by_volume.setdefault(one.volume_id, []).append(one)
-        for listed in by_volume.values():
-            completed = [one for one in listed if one.state is SnapshotState.COMPLETED]
-            kept = completed[-rule.count :]
-            # What failed is of no use once something newer did not.
-            newest_ns = completed[-1].start_time_ns if completed else 0
-            surplus = [
-                one
-                for one in listed
-                if one not in kept
-                and one.state is not SnapshotState.PENDING
-                and one.start_time_ns <= newest_ns
-            ]
-            self._delete(region, surplus)
+        in_archive = [one for one in own if one.archive is not None]
+        here = [one for one in own if one.archive is None]
+        for one in surplus(here, schedule.retain_rule, self._now):
+            if one.state is SnapshotState.COMPLETED:
+                self._trying(one.snapshot_id, lambda: self._archive(one))  # noqa: B023 (called at once)
+            else:
+                self._delete(self._region, [one])
+        old = surplus(in_archive, schedule.archive_rule, self._now, archived)
+        self._delete(self._region, old)
+
+    def _archive(self, snapshot: Snapshot) -> None:
+        archive_snapshot(self._region, snapshot.snapshot_id)
+        self._done.archived.append(snapshot.snapshot_id)
 
     def _delete(self, region: Region, surplus: Sequence[Snapshot]) -> None:
         now_ns = region.clock.now_ns()

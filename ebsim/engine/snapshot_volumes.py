@@ -33,6 +33,7 @@ from ebsim.engine.holds import drop_all_holds
 from ebsim.engine.leaf_scan import FingerprintLied
 from ebsim.engine.live_cuts import LiveCut, base_for, cut_at_once, find_target, settle
 from ebsim.engine.open_volume import local_volume
+from ebsim.engine.record_access_events import lock_failed
 from ebsim.engine.record_events import snapshot_created, snapshots_created
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
@@ -338,6 +339,7 @@ class _TakingSet:
                         replace(snapshot, state=SnapshotState.ERROR, state_message=message)
                     )
                     put_snapshot(txn, failed[-1])
+                    lock_failed(txn, self._region, failed[-1])
             if len(failed) == 1:
                 snapshot_created(txn, self._region, failed[0], message)
             elif failed:

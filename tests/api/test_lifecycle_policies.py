@@ -119,7 +119,7 @@ def test_another_account_has_nothing_of_it(dlm: Any, client: ClientMaker) -> Non
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"ArchiveRule": {"RetainRule": {"RetentionArchiveTier": {"Count": 1}}}}, "ArchiveRule"),
+        ({"DeprecateRule": {"Count": 1}}, "DeprecateRule"),
         ({"CreateRule": {"Interval": 5, "IntervalUnit": "HOURS"}}, "1, 2, 3, 4, 6, 8, 12, 24"),
         ({"CreateRule": {"CronExpression": "cron(61 0 * * ? *)   "}}, "cron"),
         ({"RetainRule": {"Count": 0}}, "Count is from 1"),

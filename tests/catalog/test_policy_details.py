@@ -74,8 +74,10 @@ def details(**schedule: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("values", "path"),
     [
-        (details(FastRestoreRule={"Count": 1}), "Schedules[0].FastRestoreRule"),
-        (details(ArchiveRule={"RetainRule": {}}), "Schedules[0].ArchiveRule"),
+        (
+            details(FastRestoreRule={"Count": 1, "AvailabilityZoneIds": ["use1-az1"]}),
+            "Schedules[0].FastRestoreRule.AvailabilityZoneIds",
+        ),
         (details(DeprecateRule={"Count": 1}), "Schedules[0].DeprecateRule"),
         (
             details(CreateRule={"Interval": 24, "Scripts": [{"ExecutionHandler": "x"}]}),
@@ -106,6 +108,10 @@ def test_what_is_not_supported_is_refused_by_name(values: Any, path: str) -> Non
         details(CreateRule={"Interval": 24, "CronExpression": "cron(0 0 * * ? *)"}),
         details(CreateRule={"Interval": True}),
         details(Name="a/b"),
+        details(FastRestoreRule={"Count": 1}),
+        details(FastRestoreRule={"AvailabilityZones": ["us-east-1a"]}),
+        details(ArchiveRule={"RetainRule": {}}),
+        details(RetainRule={"Count": 0}),
         details(VariableTags=[{"Key": "a", "Value": "$(instance-id)"}]),
         details(TagsToAdd=[{"Key": "a"}]),
         {**details(), "Schedules": details()["Schedules"] * 2},

@@ -111,10 +111,10 @@ def test_a_file_is_what_the_aws_command_line_takes(shell: Shell) -> None:
     path.write_text(json.dumps(details))
     policy_id = shell.run("lifecycle", "create", str(path)).strip()
     assert shell.json("lifecycle", "show", policy_id)["Policy"]["PolicyDetails"] == details
-    details["Schedules"][0]["FastRestoreRule"] = {"Count": 1}  # type: ignore[index, assignment]
+    details["Schedules"][0]["DeprecateRule"] = {"Count": 1}  # type: ignore[index, assignment]
     path.write_text(json.dumps(details))
     shell.run("lifecycle", "create", str(path), code=5)
-    assert "The parameter Schedules[0].FastRestoreRule is not supported" in shell.error
+    assert "The parameter Schedules[0].DeprecateRule is not supported" in shell.error
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from ebsim.catalog.event_log import Cursor, find_cursor, newest_events, put_curs
 from ebsim.catalog.event_pattern import EventPattern
 from ebsim.catalog.records import find_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
+from ebsim.catalog.snapshot_lock import LockMode
 from ebsim.clock import ManualClock
 from ebsim.engine import record_events as record
 from ebsim.engine.copy_snapshot import copy_snapshot
@@ -24,6 +25,7 @@ from ebsim.engine.list_events import (
     list_events,
     newest_event_number,
 )
+from ebsim.engine.lock_snapshot import LockRequest, lock_snapshot
 from ebsim.engine.region import Region, open_region
 from ebsim.engine.remove_volume import remove_volume
 from ebsim.engine.resize_volume import resize_volume
@@ -33,7 +35,8 @@ from ebsim.engine.snapshot_volumes import create_snapshot_set
 from ebsim.engine.volume_stands_alone import volume_stands_alone
 from ebsim.errors import Conflict
 from ebsim.ids import AccountId, SnapshotId, VolumeId
-from ebsim.metadata.transactions import Transaction
+from ebsim.metadata.transactions import Table, Transaction
+from tests.engine.interruptions import Interference, Interrupted, interruption
 from tests.engine.stores import ACCOUNT, BLOCK, OTHER_ACCOUNT, block_bytes, take, write_disk
 
 NOW = 1_700_000_000_000_000_000
@@ -158,29 +161,41 @@ def test_a_verb_that_is_refused_reports_nothing(region: Region, disk: Path) -> N
 def test_a_snapshot_that_breaks_off_is_reported_as_failed(region: Region, tmp_path: Path) -> None:
     image = write_disk(tmp_path / "image", 8 * BLOCK, {0: block_bytes(1)})
 
-    class Interrupted(Exception):
-        pass
-
-    class Watcher:
-        def begin(self, what: str, total_bytes: int | None) -> None:
-            del what, total_bytes
-
-        def advance(self, size_bytes: int) -> None:
-            del size_bytes
-            raise Interrupted
-
-        def end(self) -> None:
-            return
-
     from_disk = SnapshotOptions(block_size=BLOCK, thread_count=1)
     with pytest.raises(Interrupted):
-        create_snapshot(region, str(image), from_disk, Watcher())
+        create_snapshot(region, str(image), from_disk, interruption(1))
     assert told(region) == [("createSnapshot", "failed")]
     (event,) = all_events(region)
     assert event.detail["cause"] == "The snapshot was interrupted."
     (arn,) = event.resources
     gone = SnapshotId(arn.rpartition("/")[2])
     assert region.metadata.read(lambda reader: find_snapshot(reader, gone)) is None
+
+
+def test_a_lock_of_a_pending_snapshot_that_breaks_off_is_reported_as_failed(
+    region: Region, tmp_path: Path
+) -> None:
+    image = write_disk(tmp_path / "image", 8 * BLOCK, {0: block_bytes(1)})
+
+    def lock_and_break_off() -> None:
+        (row,) = region.metadata.read(lambda reader: reader.scan(Table.SNAPSHOTS, limit=1))
+        lock_snapshot(region, row[0].decode(), LockRequest(LockMode.GOVERNANCE, duration_days=1))
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        create_snapshot(
+            region,
+            str(image),
+            SnapshotOptions(block_size=BLOCK, thread_count=1),
+            Interference(1, lock_and_break_off),
+        )
+    assert told(region) == [
+        ("lockSnapshot", "succeeded"),
+        ("createSnapshot", "failed"),
+        ("lockSnapshot", "failed"),
+    ]
+    last = all_events(region)[-1].detail
+    assert (last["lockState"], last["cause"]) == ("pending-governance", "snapshot failed")
 
 
 def test_ids_are_unique_and_the_same_for_a_transaction_that_runs_twice(region: Region) -> None:

@@ -1,7 +1,7 @@
 """Policies do what is due, once, and delete what is old, over months of a clock in hand."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,12 +26,12 @@ from ebsim.engine.lifecycle_policies import (
 )
 from ebsim.engine.list_snapshots import list_snapshots
 from ebsim.engine.lock_snapshot import LockRequest, lock_snapshot
-from ebsim.engine.region import Region, open_region
+from ebsim.engine.region import Region
 from ebsim.engine.run_lifecycle import PolicyRun, next_due, run_policy
 from ebsim.engine.tags import tag_snapshot
 from ebsim.engine.volume_tags import tag_volume
 from ebsim.errors import NotFound
-from tests.engine.stores import ACCOUNT, BLOCK, OTHER_ACCOUNT, block_bytes, take, write_disk
+from tests.engine.stores import BLOCK, block_bytes, take, write_disk
 from tests.engine.test_event_delivery import Died, DyingMetadata
 
 DAILY: dict[str, Any] = {"Interval": 24, "IntervalUnit": "HOURS", "Times": ["03:00"]}
@@ -321,65 +321,6 @@ def test_two_processes_never_run_one_policy_at_once(region: Region, clock: Manua
     assert run(region, policy).created == []
     files.close(other)
     assert len(run(region, policy).created) == 1
-
-
-@pytest.mark.usefixtures("volume_id")
-def test_snapshots_are_copied_to_another_region_and_age_there(
-    region: Region, clock: ManualClock
-) -> None:
-    rule = {
-        "TargetRegion": "eu-west-1",
-        "Encrypted": False,
-        "CopyTags": True,
-        "RetainRule": {"Interval": 2, "IntervalUnit": "DAYS"},
-    }
-    policy = policy_of(
-        region, CrossRegionCopyRules=[rule], TagsToAdd=[{"Key": "by", "Value": "dlm"}]
-    )
-    with closing(open_region(region.home, "eu-west-1", ACCOUNT, clock=clock)) as other:
-
-        @contextmanager
-        def open_other(name: str) -> Iterator[Region]:
-            assert name == "eu-west-1"
-            yield other
-
-        for _ in range(4):
-            clock.advance(86_400)
-            done = run_policy(region, policy, open_other)
-            assert (len(done.copied), done.failures) == (1, [])
-            again = run_policy(region, policy, open_other)
-            assert (again.copied, again.created) == ([], [])
-        copies = kept(other)
-    assert [copy.copied_from for copy in copies] == [
-        f"test/{one.snapshot_id}" for one in kept(region)[-2:]
-    ]
-    assert copies[0].tags["by"] == "dlm"
-    assert copies[0].tags["aws:dlm:lifecycle-policy-id"] == policy.policy_id
-
-
-@pytest.mark.usefixtures("volume_id")
-def test_a_region_that_cannot_be_copied_to_is_told(region: Region, clock: ManualClock) -> None:
-    policy = policy_of(
-        region, CrossRegionCopyRules=[{"TargetRegion": "eu-west-1", "Encrypted": False}]
-    )
-    clock.advance(86_400)
-    done = run(region, policy)
-    assert done.failures == ["daily: eu-west-1: there is no region eu-west-1."]
-    assert len(done.created) == 1
-
-
-@pytest.mark.usefixtures("volume_id")
-def test_the_newest_snapshot_is_shared_for_a_while(region: Region, clock: ManualClock) -> None:
-    rule = {
-        "TargetAccounts": [OTHER_ACCOUNT],
-        "UnshareInterval": 2,
-        "UnshareIntervalUnit": "DAYS",
-    }
-    policy = policy_of(region, ShareRules=[rule])
-    for _ in range(3):
-        clock.advance(86_400)
-        assert run(region, policy).failures == []
-    assert [one.shared_with for one in kept(region)] == [(), (OTHER_ACCOUNT,), (OTHER_ACCOUNT,)]
 
 
 @pytest.mark.usefixtures("volume_id")
