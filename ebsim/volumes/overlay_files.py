@@ -10,11 +10,14 @@ any other         an unclean end of the         durable ones    all set
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from ebsim.durable_files import Files
 from ebsim.errors import MetadataCorrupt
 from ebsim.volumes.block_bitmap import bitmap_bytes
 from ebsim.volumes.mapped_bits import MappedBits, padded_bytes
 from ebsim.volumes.sparse_file import SparseFile
 from ebsim.volumes.volume_folder import VolumeFolder, VolumeState
+
+_NO_BITS = bytes(1 << 16)
 
 
 class PresentBits(NamedTuple):
@@ -79,6 +82,17 @@ def _open_present(
     live = MappedBits(files, folder.live_present, state.block_count)
     opened.callback(live.close)
     if not is_live:
-        size = bitmap_bytes(state.block_count)
-        live.memory[:size] = files.read(durable, 0, size)
+        _copy_bits(files, durable, live, bitmap_bytes(state.block_count))
     return PresentBits(live, durable, may_be_ahead=is_live)
+
+
+def _copy_bits(files: Files, durable: int, live: MappedBits, size: int) -> None:
+    """Set in *live*, of which no bit is set yet, those that are set in the file *durable*.
+
+    What is zeros is not stored: a page that nothing is written to costs nothing, and a new
+    volume of 16 TiB has a thousand of them.
+    """
+    for start in range(0, size, len(_NO_BITS)):
+        piece = files.read(durable, start, min(len(_NO_BITS), size - start))
+        if piece != _NO_BITS[: len(piece)]:
+            live.memory[start : start + len(piece)] = piece

@@ -288,3 +288,23 @@ def test_a_process_that_hangs_up_is_believed_only_if_it_is_ending(
         with nullcontext() if is_ending else pytest.raises(StorageUnavailable):
             assert status(region, made.volume_id).state == "available"
         hanging_up.result()
+
+
+def test_which_blocks_are_here_is_known_again_however_far_apart_they_are(
+    region: Region, tmp_path: Path
+) -> None:
+    """A million blocks: their bits are read, and stored, in several pieces."""
+    borders = [0, 7, (1 << 19) - 1, 1 << 19, 900_000, (1 << 20) + 4]
+    block_count = (1 << 20) + 5
+    sparse = write_disk(tmp_path / "sparse", block_count * BLOCK, {2: block_bytes(2)})
+    volume_id = create_volume(region, VolumeOptions(snapshot=take(region, sparse))).volume_id
+    for index in borders:
+        write(region, volume_id, index, block_bytes(index))
+    with opened(region, volume_id) as found:
+        absent = found.device.absent_runs(0, block_count)
+        here = block_count - sum(stop - start for start, stop in absent)
+        assert here == len(borders) == found.device.present_count()
+        for index in borders:
+            buffer = bytearray(BLOCK)
+            found.device.read_at(index * BLOCK, memoryview(buffer))
+            assert buffer == block_bytes(index)
