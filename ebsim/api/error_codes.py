@@ -187,6 +187,11 @@ def _of_ec2_violation(violation: Violation) -> ApiError:
     name = violation.path
     if violation.shown is None:
         return ApiError("MissingParameter", f"The request must contain the parameter {name}")
+    if name.startswith("createVolumePermission") and name.endswith("group"):
+        return ApiError(
+            "InvalidAMIAttributeItemValue",
+            f'Invalid attribute item value "{violation.shown}" for userGroup item type.',
+        )
     wanted = violation.constraint.removeprefix("Member must ").removeprefix("have ")
     return ApiError(
         "InvalidParameterValue",

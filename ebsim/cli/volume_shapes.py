@@ -91,6 +91,7 @@ def volume_document(seen: SeenVolume) -> Document:
         "State": seen.state,
         "SnapshotId": volume.snapshot_id or "",
         "Encrypted": False,
+        "FastRestored": volume.fast_restored,
         "Attachments": _attachments(volume),
         "Tags": tag_list(volume.tags),
     }

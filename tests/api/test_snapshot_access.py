@@ -91,11 +91,41 @@ def test_only_the_owner_deletes_locks_and_shares(ec2: Any, other: Any, snapshot_
     assert code(other.delete_snapshot, SnapshotId=snapshot_id) == "InvalidSnapshot.NotFound"
 
 
+def test_another_account_s_private_snapshot_is_as_if_it_were_not_there(
+    ec2: Any, other: Any, snapshot_id: str
+) -> None:
+    """Whatever is tried with its id, and nothing of it changes."""
+    (before,) = ec2.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"]
+    for call, params in (
+        (other.modify_snapshot_attribute, {"OperationType": "add", "GroupNames": ["all"]}),
+        (other.describe_snapshot_attribute, ATTRIBUTE),
+        (other.describe_snapshot_attribute, {"Attribute": "productCodes"}),
+        (other.reset_snapshot_attribute, ATTRIBUTE),
+        (other.lock_snapshot, {"LockMode": "governance", "LockDuration": 1}),
+        (other.unlock_snapshot, {}),
+        (other.delete_snapshot, {}),
+        (other.restore_snapshot_from_recycle_bin, {}),
+    ):
+        assert code(call, SnapshotId=snapshot_id, **params) == "InvalidSnapshot.NotFound"
+    for call in (other.describe_locked_snapshots, other.list_snapshots_in_recycle_bin):
+        assert code(call, SnapshotIds=[snapshot_id]) == "InvalidSnapshot.NotFound"
+    tags = [{"Key": "a", "Value": "b"}]
+    assert code(other.create_tags, Resources=[snapshot_id], Tags=tags) == (
+        "InvalidSnapshot.NotFound"
+    )
+    assert ec2.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"] == [before]
+    assert permissions(ec2, snapshot_id) == []
+
+
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
         ({"OperationType": "add", "UserIds": ["1234"]}, "InvalidAMIAttributeItemValue"),
         ({"OperationType": "add", "GroupNames": ["everyone"]}, "InvalidAMIAttributeItemValue"),
+        (
+            {"CreateVolumePermission": {"Add": [{"Group": "everyone"}]}},
+            "InvalidAMIAttributeItemValue",
+        ),
         (
             {
                 "CreateVolumePermission": {
