@@ -1,7 +1,7 @@
 """Answers and errors in XML, as the EC2 and query protocols write them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
 from ebsim.api.faults import ApiError
@@ -15,7 +15,9 @@ _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 
 def write_answer(service: Service, operation: Operation, answer: Answer, request_id: str) -> bytes:
     """The document that answers *operation*."""
-    body = "".join(_members(operation.output, answer))
+    pieces: list[str] = []
+    _members(operation.output, answer, pieces)
+    body = "".join(pieces)
     name = f"{operation.name}Response"
     if service.wire is Wire.EC2:
         if not operation.output.members:
@@ -47,41 +49,52 @@ def write_error(service: Service, error: ApiError, request_id: str) -> bytes:
     ).encode()
 
 
+_SPECIAL = re.compile(f"[&<>]|{_NOT_IN_XML.pattern}")
+
+
 def _text(text: str) -> str:
     """*text* escaped, without the characters that no XML can hold."""
+    if _SPECIAL.search(text) is None:
+        return text
     return escape(_NOT_IN_XML.sub("\ufffd", text))
 
 
-def _members(shape: Shape, values: Mapping[str, object]) -> Iterator[str]:
-    unknown = values.keys() - shape.members.keys()
-    assert not unknown, f"the model has no {sorted(unknown)}"
-    for name, member in shape.members.items():
-        value = values.get(name)
-        if value is not None:
-            yield from _element(member.shape, member.wire_name, value)
+def _members(shape: Shape, values: Mapping[str, object], out: list[str]) -> None:
+    """Add the members of a structure to *out*; an answer has tens of thousands of pieces."""
+    known = shape.members
+    written = 0
+    for name, member in known.items():
+        if name in values:
+            written += 1
+            value = values[name]
+            if value is not None:
+                _element(member.shape, member.wire_name, value, out)
+    assert written == len(values), f"the model has no {sorted(values.keys() - known.keys())}"
 
 
-def _element(shape: Shape, name: str, value: object) -> Iterator[str]:
-    match shape.kind:
-        case Kind.STRUCTURE:
-            assert isinstance(value, dict), f"{name} is a structure"
-            yield f"<{name}>"
-            yield from _members(shape, value)
-            yield f"</{name}>"
-        case Kind.LIST:
-            assert isinstance(value, list), f"{name} is a list"
-            assert shape.element is not None, "a list has elements"
-            if shape.is_flat:
-                for one in value:
-                    yield from _element(shape.element, name, one)
-            elif value:
-                yield f"<{name}>"
-                for one in value:
-                    yield from _element(shape.element, shape.element_name, one)
-                yield f"</{name}>"
-            else:
-                yield f"<{name}/>"
-        case Kind.MAP:
-            raise AssertionError(f"{name}: no answer of ours in XML has a map")
-        case _:
-            yield f"<{name}>{_text(write_scalar(shape, value))}</{name}>"
+def _element(shape: Shape, name: str, value: object, out: list[str]) -> None:
+    kind = shape.kind
+    if kind is Kind.STRUCTURE:
+        assert isinstance(value, dict), f"{name} is a structure"
+        out.append(f"<{name}>")
+        _members(shape, value, out)
+        out.append(f"</{name}>")
+    elif kind is Kind.LIST:
+        assert isinstance(value, list), f"{name} is a list"
+        _list(shape, name, value, out)
+    else:
+        assert kind is not Kind.MAP, f"{name}: no answer of ours in XML has a map"
+        out.append(f"<{name}>{_text(write_scalar(shape, value))}</{name}>")
+
+
+def _list(shape: Shape, name: str, values: list[object], out: list[str]) -> None:
+    assert shape.element is not None, "a list has elements"
+    if not shape.is_flat and not values:
+        out.append(f"<{name}/>")
+        return
+    if not shape.is_flat:
+        out.append(f"<{name}>")
+    for one in values:
+        _element(shape.element, name if shape.is_flat else shape.element_name, one, out)
+    if not shape.is_flat:
+        out.append(f"</{name}>")

@@ -15,7 +15,7 @@ Every value is empty.  What follows the first part of a key is the same in the f
 so that several streams can be merged into one listing by start time.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from ebsim.catalog.snapshot import Snapshot, decode_snapshot
@@ -126,12 +126,18 @@ def locked_of(account_id: AccountId) -> Stream:
 
 
 def read_streams(
-    reader: Reader, streams: Collection[Stream], after: bytes, limit: int
+    reader: Reader,
+    streams: Collection[Stream],
+    after: bytes,
+    limit: int,
+    *,
+    may_fit: Callable[[bytes], bool] | None = None,
 ) -> Sequence[tuple[bytes, Snapshot | None]]:
     """At most *limit* snapshots of all *streams* together, each once, by rising start time.
 
     Each comes with what to pass as *after* to go on behind it; fewer than *limit* are the
-    last.  ``None`` where an index row leads to nothing: ``store check`` tells of it.  Cost:
+    last.  ``None`` where *may_fit* says no of the stored row, which is then not read, and
+    where an index row leads to nothing: ``store check`` tells of it.  Cost:
     proportional to *limit* and the number of streams.
     """
     suffixes: set[bytes] = set()
@@ -143,6 +149,11 @@ def read_streams(
     ids = [snapshot_id_in(suffix).encode() for suffix in ordered]
     found = reader.get_many(Table.SNAPSHOTS, ids)
     return [
-        (suffix, None if row is None else decode_snapshot(row))
+        (
+            suffix,
+            decode_snapshot(row)
+            if row is not None and (may_fit is None or may_fit(row))
+            else None,
+        )
         for suffix, row in zip(ordered, found, strict=True)
     ]

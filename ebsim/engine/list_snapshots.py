@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ebsim.catalog.audience import Audience
 from ebsim.catalog.records import get_usable_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState, seen_by
-from ebsim.catalog.snapshot_filter import Filter, check_filters, fits
+from ebsim.catalog.snapshot_filter import Filter, check_filters, fits, may_fit
 from ebsim.catalog.snapshot_index import of_volume
 from ebsim.chunkstore.chunk_index import find_numbers
 from ebsim.chunkstore.deletion_plan import plan_deletion
@@ -59,7 +59,14 @@ def list_snapshots(
         return seen if fits(seen, filters) else None
 
     streams = [of_volume(volume_id)] if volume_id else audience.streams()
-    return page_of(region, streams, show, max_results=max_results, next_token=next_token)
+    return page_of(
+        region,
+        streams,
+        show,
+        max_results=max_results,
+        next_token=next_token,
+        may_fit=may_fit(filters),
+    )
 
 
 def _only_volume(filters: Sequence[Filter]) -> VolumeId | None:

@@ -31,10 +31,12 @@ def page_of(
     *,
     max_results: int | None,
     next_token: str | None,
+    may_fit: Callable[[bytes], bool] | None = None,
 ) -> SnapshotPage:
     """At most *max_results* of *streams*, oldest first, each as *show* makes it.
 
     *show* returns ``None`` for one that is not wanted; *max_results* of ``None`` is all.
+    Rows of which *may_fit* says no are passed over unread.
 
     Raises:
         InvalidRequest: a page size out of range, or another listing's token.
@@ -47,7 +49,7 @@ def page_of(
     limit = _ROWS_PER_READ if max_results is None else min(_ROWS_PER_READ, max_results + 1)
 
     def look(reader: Reader) -> list[tuple[bytes, Snapshot | None]]:
-        rows = read_streams(reader, streams, after, limit)
+        rows = read_streams(reader, streams, after, limit, may_fit=may_fit)
         return [(suffix, show(reader, one) if one is not None else None) for suffix, one in rows]
 
     while True:

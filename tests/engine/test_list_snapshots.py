@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ebsim.catalog.snapshot import Snapshot
-from ebsim.catalog.snapshot_filter import Filter
+from ebsim.catalog.snapshot import Snapshot, SnapshotState, encode_snapshot, seen_by
+from ebsim.catalog.snapshot_filter import Filter, fits, may_fit
 from ebsim.clock import ManualClock
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.diff_snapshots import BlockDifference, ByteRange, diff_snapshots, ranges_of
@@ -20,7 +20,18 @@ from ebsim.engine.region import Region
 from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.tags import tag_snapshot, untag_snapshot
 from ebsim.errors import InvalidRequest, SnapshotNotFound
-from tests.engine.stores import BLOCK, KIB, SMALL, block_bytes, open_store, take, write_disk
+from ebsim.ids import SnapshotId, VolumeId
+from tests.engine.stores import (
+    ACCOUNT,
+    BLOCK,
+    KIB,
+    OTHER_ACCOUNT,
+    SMALL,
+    block_bytes,
+    open_store,
+    take,
+    write_disk,
+)
 
 TAGS: list[dict[str, str]] = [{}, {"env": "test"}, {"env": "live"}, {"env": "test", "a*b": "x"}]
 
@@ -233,3 +244,35 @@ def test_ranges_cover_exactly_the_blocks_within_the_disk(
     assert not ranges or ranges[-1] == ByteRange(
         ranges[-1].start, min(ranges[-1].stop, size_bytes)
     )
+
+
+tag_texts = st.text('ab*?\\"é\U0001f600\n', max_size=4)
+
+
+@given(
+    tags=st.dictionaries(tag_texts.filter(bool), tag_texts, max_size=3),
+    name=st.sampled_from(["tag:a", "tag:é", "tag-key", "tag-value", "status", "snapshot-id"]),
+    values=st.lists(tag_texts | st.sampled_from(["completed", "error"]), min_size=1, max_size=2),
+    foreign=st.dictionaries(tag_texts.filter(bool), tag_texts, max_size=2),
+)
+def test_a_row_that_is_passed_over_unread_holds_nothing_that_fits(
+    tags: dict[str, str], name: str, values: list[str], foreign: dict[str, str]
+) -> None:
+    """What another account tagged a snapshot with is in its row as well."""
+    stored = Snapshot(
+        SnapshotId(f"snap-{1:017x}"),
+        VolumeId(f"vol-{1:017x}"),
+        ACCOUNT,
+        SnapshotState.COMPLETED,
+        start_time_ns=1,
+        size_bytes=1,
+        block_size=4096,
+        generation=1,
+        tags=tags,
+        shared_with=(OTHER_ACCOUNT,),
+        foreign_tags={OTHER_ACCOUNT: foreign},
+    )
+    filters = [Filter(name, values)]
+    for account_id in (ACCOUNT, OTHER_ACCOUNT):
+        if fits(seen_by(stored, account_id), filters):
+            assert may_fit(filters)(encode_snapshot(stored))
