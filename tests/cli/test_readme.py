@@ -1,5 +1,6 @@
 """The commands that README.md shows work as they are pasted."""
 
+import json
 import re
 import shlex
 import shutil
@@ -122,3 +123,16 @@ def test_schedules_and_sinks_can_be_pasted(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("error")) == (0, 0), done.stderr
     assert done.stdout.count("policy-") == 4
     assert {"createSnapshot", "audit", "alarm"} <= set(done.stdout.split())
+
+
+@pytest.mark.slow
+def test_aws_clients_can_be_pointed_at_a_server_as_the_readme_says(tmp_path: Path) -> None:
+    """The AWS command line as processes of its own, from a volume to its snapshot's blocks."""
+    aws = Path(sys.executable).with_name("aws")
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "aws").symlink_to(aws)
+    setup = f'PATH={shlex.quote(str(tmp_path / "tools"))}:"$PATH"\n'
+    blocks = [setup, *shell_blocks("An EBS for your tests")]
+    done = paste(blocks, tmp_path, at_the_end='kill "$server" 2>/dev/null; wait')
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["Blocks"] == []
