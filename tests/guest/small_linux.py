@@ -16,7 +16,10 @@ _MODULES = (
     "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
     "virtio_blk",
 )  # fmt: skip
-"""What the cloud kernel needs to see a virtio disk, in the order in which it needs them."""
+"""What the cloud kernel needs to see a virtio disk, in the order in which it needs them.
+
+What is not there as a module is built in.
+"""
 
 _FIRST_INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs none /dev
@@ -45,10 +48,11 @@ class SmallLinux:
             (tree / name).mkdir(parents=True)
         (tree / "bin" / "busybox").write_bytes(self.busybox.read_bytes())
         (tree / "bin" / "busybox").chmod(0o755)
-        for name in _MODULES:
-            (tree / f"{name}.ko").write_bytes(_module(modules, name))
+        loaded = [(name, path) for name in _MODULES for path in modules.glob(f"**/{name}.ko*")]
+        for name, path in loaded:
+            (tree / f"{name}.ko").write_bytes(_module_bytes(path))
         init = tree / "init"
-        init.write_text(_FIRST_INIT.format(modules=" ".join(_MODULES)))
+        init.write_text(_FIRST_INIT.format(modules=" ".join(name for name, _ in loaded)))
         init.chmod(0o755)
         names = "".join(f"{path.relative_to(tree)}\n" for path in sorted(tree.rglob("*")))
         packed = subprocess.run(
@@ -109,8 +113,7 @@ def _kernel() -> tuple[Path, Path]:
     return found[-1]
 
 
-def _module(modules: Path, name: str) -> bytes:
+def _module_bytes(path: Path) -> bytes:
     """A module's bytes; newer kernels have them compressed."""
-    (path,) = modules.glob(f"kernel/**/{name}.ko*")
     content = path.read_bytes()
     return lzma.decompress(content) if path.suffix == ".xz" else content
