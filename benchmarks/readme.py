@@ -9,6 +9,7 @@ that name, so no figure in the README can be one that was not measured.
 import re
 from pathlib import Path
 
+from benchmarks.analysis_table import ANALYSIS
 from benchmarks.engine_table import ENGINE
 from benchmarks.markdown import NOT_MEASURED
 from benchmarks.peer_chart import chart_name
@@ -19,7 +20,7 @@ from benchmarks.table import table_markdown
 from benchmarks.volume_table import VOLUMES
 
 README = Path(__file__).with_name("README.md")
-TABLES = (ENGINE, VOLUMES, SERVICE)
+TABLES = (ENGINE, VOLUMES, SERVICE, ANALYSIS)
 """The tables whose rows have a target each."""
 
 

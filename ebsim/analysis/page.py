@@ -124,3 +124,11 @@ def _cells(tag: str, texts: Sequence[str], left_count: int) -> str:
         f"<{tag}{words if turn < left_count else ''}>{escape(text)}</{tag}>"
         for turn, text in enumerate(texts)
     )
+
+
+def standalone_chart(section: Section) -> str:
+    """The chart of *section* as an SVG file that carries its own style, light or dark."""
+    head, bracket, rest = section.svg.partition(">")
+    ground = '<rect width="100%" height="100%" style="fill:var(--page)"/>'
+    font = "svg { font: 13px system-ui, sans-serif; }"
+    return f"{head}{bracket}<style>{_STYLE}{font}</style>{ground}{rest}\n"
