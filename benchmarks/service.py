@@ -22,6 +22,15 @@ GROUPS: Groups = {
     "listing": lambda setting: listing_figures(setting.images.folder, setting.runs),
 }
 
+SMALL_GROUPS: Groups = {
+    "transfer": lambda setting: transfer_figures(
+        setting.images.folder, setting.seed, setting.runs, block_count=64
+    ),
+    "listing": lambda setting: listing_figures(
+        setting.images.folder, setting.runs, block_count=1 << 17, leaf_counts=(900, 90)
+    ),
+}
+
 
 def main(arguments: Sequence[str]) -> None:
     measure_table(SERVICE, GROUPS, arguments, used_images=None)
