@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ebsim.engine.direct.block_access import BlockAccess
 from ebsim.engine.direct.finish_direct_snapshot import settle_direct_snapshots
-from ebsim.engine.region import Region
+from ebsim.engine.region import Region, metadata_identity
 from ebsim.errors import EbsimError
 
 _LOOK_SECONDS = 1.0
@@ -27,6 +27,7 @@ class BlockPlane:
         self._tell_bug = tell_bug
         self._wakes = threading.Event()
         self._is_ending = False
+        self._told = ""
         self._thread = threading.Thread(target=self._run, name="blocks", daemon=True)
         self._thread.start()
 
@@ -45,16 +46,28 @@ class BlockPlane:
         while True:
             self._wakes.wait(_LOOK_SECONDS)
             self._wakes.clear()
-            if self._is_ending:
+            if self._is_ending or self._is_put_aside():
                 return
             try:
-                self._look_around()
+                self._tell(self._look_around())
             except EbsimError as error:
-                self._tell_bug(f"{self._region.name}: {error}")
+                self._tell(f"{self._region.name}: {error}")
             except Exception:  # noqa: BLE001 (a bug must not end what completes snapshots)
-                self._tell_bug(f"{self._region.name}: {traceback.format_exc()}")
+                self._tell(f"{self._region.name}: {traceback.format_exc()}")
 
-    def _look_around(self) -> None:
-        for snapshot_id, error in settle_direct_snapshots(self._region).failures:
-            self._tell_bug(f"{snapshot_id} is not completed yet: {error}")
+    def _is_put_aside(self) -> bool:
+        """Whether a rebuild has made the region's metadata anew; then another plane has it."""
+        region = self._region
+        return metadata_identity(region.files, region.path) != region.metadata_identity
+
+    def _tell(self, text: str) -> None:
+        """Tell *text*, once for as long as it is the same."""
+        if text and text != self._told:
+            self._tell_bug(text)
+        self._told = text
+
+    def _look_around(self) -> str:
+        """Do what there is to do; return what went wrong."""
+        failures = settle_direct_snapshots(self._region).failures
         self.access.puts.end_idle_session()
+        return " ".join(f"{one} is not completed yet: {error}" for one, error in failures)

@@ -122,7 +122,12 @@ def recover(region: Region) -> list[str]:
     """Clear up after every dead session; return their ids.  Costs next to nothing if none is.
 
     What is due by the clock is done as well: temporary restores that are over.
+
+    Raises:
+        Conflict: a rebuild has put the region's metadata aside since it was opened.  By that
+            metadata, packs that were written since are nobody's.
     """
+    region.refuse_old_metadata()
     with ExitStack() as claims:
         cleared = [
             session_id
@@ -130,6 +135,8 @@ def recover(region: Region) -> list[str]:
             if claims.enter_context(region.sessions.clearing(session_id))
         ]
         if cleared:
+            # No rebuild can begin while dead sessions are claimed.
+            region.refuse_old_metadata()
             _clear(region, cleared)
     if has_ended_restores(region):
         # In a session, so that a crash on the way is one that recovery knows of.

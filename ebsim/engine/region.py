@@ -57,7 +57,7 @@ class Region:
         self.metadata.close()
         self.backend.close()
 
-    def _refuse_old_metadata(self) -> None:
+    def refuse_old_metadata(self) -> None:
         """Refuse to write to metadata that a rebuild has put aside since it was opened."""
         if metadata_identity(self.files, self.path) != self.metadata_identity:
             raise Conflict(
@@ -93,7 +93,7 @@ class Region:
         except FileNotFoundError as error:
             raise NotFound(f"the region {self.name} was removed. Nothing was changed.") from error
         try:
-            self._refuse_old_metadata()
+            self.refuse_old_metadata()
         except BaseException:
             session.abandon()
             raise

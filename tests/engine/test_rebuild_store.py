@@ -12,6 +12,7 @@ from ebsim.catalog.volume import Volume
 from ebsim.engine.check_store import check_store
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.rebuild_store import rebuild_store
+from ebsim.engine.recovery import recover
 from ebsim.errors import ChunkCorrupt, ChunkMissing, Conflict, MetadataCorrupt, NotFound
 from ebsim.metadata.transactions import Table
 from tests.engine.damaged_stores import (
@@ -237,4 +238,21 @@ def test_while_a_manifest_is_unreadable_nothing_is_freed(store: Store) -> None:
     store.manifests()[0].write_bytes(whole)
     with store.open() as region:
         assert not check_store(region, repair=True).has_damage_left
+    expect_whole(store)
+
+
+def test_who_has_the_old_metadata_open_clears_nothing_up_by_it(store: Store) -> None:
+    """By the old metadata, what was taken since the rebuild is nobody's."""
+    three_snapshots(store)
+    with store.open() as old:
+        rebuild_store(store.home, REGION_NAME)
+        store.take(random_blocks(77, 3))
+        packs = store.packs()
+        with store.open() as new:
+            new.open_session().abandon()
+        with pytest.raises(Conflict, match="rebuilt"):
+            recover(old)
+        assert store.packs() == packs
+    with store.open() as region:
+        assert len(recover(region)) == 1
     expect_whole(store)
