@@ -2,6 +2,7 @@
 
 import click
 
+from ebsim.cli.exit_codes import ExitCode
 from ebsim.cli.messages import counted, say
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.output import print_json
@@ -36,7 +37,7 @@ def deliver(settings: Settings, *, follow: bool) -> None:
     if settings.wants_json:
         print_json({"Deliveries": [_document(one) for one in delivered]})
     if any(one.error for one in delivered):
-        raise click.exceptions.Exit(4)
+        raise click.exceptions.Exit(ExitCode.CONFLICT)
 
 
 def _tell(settings: Settings, delivered: list[Delivery]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import click
 
 from ebsim.catalog.lifecycle_policy import LifecyclePolicy
+from ebsim.cli.exit_codes import ExitCode
 from ebsim.cli.messages import say
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.output import Column, print_json, print_table
@@ -55,7 +56,7 @@ def run(settings: Settings, *, policy_ids: tuple[str, ...], now: bool) -> None:
     if settings.wants_json:
         print_json({"Runs": [_run_document(one) for one in runs]})
     if any(one.failures for one in runs):
-        raise click.exceptions.Exit(4)
+        raise click.exceptions.Exit(ExitCode.CONFLICT)
 
 
 def _run_all(settings: Settings, region: Region, names: Sequence[str]) -> list[PolicyRun]:

@@ -80,6 +80,21 @@ def test_a_schedule_is_run_when_it_is_due(
     assert told == []
 
 
+def test_a_schedule_is_run_at_once_when_its_time_comes(
+    desk: Desk, mine: Region, image: Path, client: ClientMaker, region_clock: ManualClock
+) -> None:
+    volume_id = create_snapshot(mine, str(image)).volume_id
+    client("ec2").create_tags(Resources=[volume_id], Tags=[{"Key": "backup", "Value": "yes"}])
+    client("dlm").create_lifecycle_policy(**POLICY)
+    chore = scheduling(desk.regions, lambda text: pytest.fail(text))
+    counts = []
+    for time in ("2026-01-02T02:59:59Z", "2026-01-02T03:00:00Z"):
+        region_clock.advance((from_iso8601(time) - region_clock.now_ns()) / 1e9)
+        chore.run(mine)
+        counts.append(len(list_snapshots(mine).snapshots))
+    assert counts == [1, 2]
+
+
 def test_what_fails_is_told_once(
     desk: Desk, mine: Region, image: Path, client: ClientMaker, region_clock: ManualClock
 ) -> None:
