@@ -26,8 +26,9 @@ from ebsim.chunkstore.number_set import NumberSet
 from ebsim.chunkstore.pack_format import Kind
 from ebsim.chunkstore.pack_writer import PackWriter
 from ebsim.engine.archive_check import archive_faults
-from ebsim.engine.holds import drop_holds, reading
+from ebsim.engine.holds import drop_holds
 from ebsim.engine.ordered_work import in_threads
+from ebsim.engine.reading_snapshot import reading_snapshot
 from ebsim.engine.record_tier_events import TierFacts, snapshot_archived
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
@@ -97,7 +98,7 @@ class Archival:
         region, snapshot = self._region, self._change.snapshot
         root = snapshot.root
         assert root is not None, "a completed snapshot has a root unless it is archived"
-        with reading(region, root):
+        with reading_snapshot(region, snapshot):
             archive = self._write(root, progress)
             for fault in archive_faults(region.backend, archive, 1.0, region.random):
                 raise IntegrityError(

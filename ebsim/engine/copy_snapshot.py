@@ -30,7 +30,8 @@ from ebsim.chunkstore.sessions import Session
 from ebsim.content.compression import LEVEL_DEFAULT
 from ebsim.engine.copy_tree import TreeCopy
 from ebsim.engine.create_snapshot import clear_up
-from ebsim.engine.holds import reading, root_holder, take_hold
+from ebsim.engine.holds import root_holder, take_hold
+from ebsim.engine.reading_snapshot import reading_snapshot
 from ebsim.engine.record_events import snapshot_copied
 from ebsim.engine.recovery import claim_interrupted_upload, note_snapshot, recover, upload_of
 from ebsim.engine.region import Region, next_generation
@@ -192,7 +193,7 @@ class SnapshotCopy:
         """
         region = self._region
         with ExitStack() as begun:
-            begun.enter_context(reading(self._source, self._root))
+            begun.enter_context(reading_snapshot(self._source, self._original))
             recover(region)
             region.reserve.fill()
             self._copy = self._planned()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ebsim.catalog.records import get_usable_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
-from ebsim.engine.holds import reading
+from ebsim.engine.reading_snapshot import reading_snapshot
 from ebsim.engine.region import Region
 from ebsim.engine.storage_tiers import refuse_archived
 from ebsim.errors import Conflict
@@ -43,7 +43,7 @@ def open_snapshot(region: Region, name: str) -> Iterator[OpenedSnapshot]:
         raise Conflict(
             f"{snapshot.snapshot_id} is {snapshot.state}, not completed, and cannot be read."
         )
-    with reading(region, snapshot.root):
+    with reading_snapshot(region, snapshot):
         origin = Origin(snapshot.root, region.chunks)
         device = SnapshotDevice(origin, snapshot.size_bytes, snapshot.block_size)
         yield OpenedSnapshot(snapshot, device)

@@ -12,8 +12,8 @@ from ebsim.catalog.records import find_volume
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.content.digest import block_digest
 from ebsim.engine.diff_snapshots import completed_snapshot
-from ebsim.engine.holds import reading
 from ebsim.engine.ordered_work import in_threads
+from ebsim.engine.reading_snapshot import reading_snapshot
 from ebsim.engine.region import Region
 from ebsim.engine.restore_target import RestoreTarget, open_target, write_failure
 from ebsim.engine.run_writer import RunWriter, RunWriters
@@ -69,7 +69,7 @@ def restore_snapshot(
     source = volume.location if volume else ""
     target = open_target(target_name, snapshot.size_bytes, force=force, source=source)
     restoring = _Restoring(region, snapshot, root, progress or Unwatched(), thread_count)
-    with closing(target), reading(region, root):
+    with closing(target), reading_snapshot(region, snapshot):
         restoring.write(target)
         target.sync()
         if verify:
@@ -200,7 +200,7 @@ def stream_snapshot(
     progress = progress or Unwatched()
     threads = thread_count_of(thread_count)
     size = snapshot.block_size
-    with reading(region, root):
+    with reading_snapshot(region, snapshot):
         block_map = block_map_of(region.chunks, root)
         progress.begin("restore", snapshot.size_bytes)
         end = 0
@@ -286,7 +286,7 @@ def verify_snapshot(
             found.append((block.block_index, error))
         return found
 
-    with reading(region, root):
+    with reading_snapshot(region, snapshot):
         block_map = block_map_of(region.chunks, root)
         progress.begin("verify", snapshot.block_count * snapshot.block_size)
         ahead = threads * _LEAVES_AHEAD_PER_THREAD

@@ -7,14 +7,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ebsim.catalog.records import get_snapshot
 from ebsim.catalog.snapshot import SnapshotState, decode_snapshot, encode_snapshot
 from ebsim.chunkstore.pack_format import HEADER_SIZE
 from ebsim.chunkstore.rows import number_key
 from ebsim.content.digest import block_digest
+from ebsim.engine.archive_snapshot import archive_snapshot
 from ebsim.engine.check_store import check_store
 from ebsim.engine.compact_store import compact_store
 from ebsim.engine.copy_snapshot import Copied, CopyOptions, SnapshotCopy, copy_snapshot
@@ -26,7 +25,13 @@ from ebsim.engine.region import Region, open_region
 from ebsim.engine.share_snapshot import Grantees, share_snapshot
 from ebsim.engine.store_stats import store_stats
 from ebsim.engine.tags import tag_snapshot
-from ebsim.errors import ChunkCorrupt, Conflict, InvalidRequest, SnapshotNotFound
+from ebsim.errors import (
+    ChunkCorrupt,
+    Conflict,
+    InvalidRequest,
+    SnapshotArchived,
+    SnapshotNotFound,
+)
 from ebsim.metadata.transactions import Table
 from tests.engine.damaged_stores import flip_bit
 from tests.engine.interruptions import Interference, Interrupted, interruption
@@ -60,6 +65,11 @@ def other(region: Region) -> Iterator[Region]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
     return write_disk(tmp_path / "disk.img", DISK_SIZE, {i: block_bytes(i) for i in PLACES})
+
+
+def archive_all(region: Region, names: list[str]) -> None:
+    for name in names:
+        archive_snapshot(region, name)
 
 
 def copied(region: Region, source: Region, name: str) -> Copied:
@@ -342,44 +352,6 @@ def test_deleting_the_last_copy_leaves_nothing(region, other, disk):
     assert other.metadata.read(lambda reader: reader.scan(Table.VOLUMES, limit=9)) == []
 
 
-changes = st.dictionaries(st.sampled_from((0, 1, 127, 128, 129, 255, 256)), st.integers(0, 5))
-
-
-@pytest.mark.slow
-@settings(max_examples=8, deadline=None)
-@given(histories=st.lists(changes, min_size=1, max_size=4), drop=st.integers(0, 3))
-def test_copies_of_any_history_are_equal_and_send_what_was_missing(
-    histories: list[dict[int, int]], drop: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """A model set of the block contents that the destination has says what must travel."""
-    folder = tmp_path_factory.mktemp("copies")
-    with ExitStack() as opened:
-        source, target = (
-            opened.enter_context(closing(open_region(folder / "home", name, ACCOUNT)))
-            for name in ("from", "to")
-        )
-        disk = write_disk(folder / "disk.img", 257 * BLOCK, {})
-        copies: list[tuple[str, bytes]] = []
-        for number, blocks in enumerate(histories):
-            change_disk(disk, {i: block_bytes(seed + 1) for i, seed in blocks.items()})
-            taken = take(source, disk)
-            there = {b for _, content in copies for b in split(content)}
-            done = copied(target, source, taken)
-            assert done.sent_count == len(set(split(disk.read_bytes())) - there)
-            copies.append((done.snapshot.snapshot_id, disk.read_bytes()))
-            if number == drop:
-                delete_snapshots(target, [copies.pop(0)[0]])
-        for snapshot_id, content in copies:
-            assert restored(target, snapshot_id, folder) == content
-        recover(target)
-        assert complaints_about(target) == []
-
-
-def split(content: bytes) -> list[bytes]:
-    blocks = [content[at : at + BLOCK] for at in range(0, len(content), BLOCK)]
-    return [block for block in blocks if any(block)]
-
-
 def damage_block(region: Region, block: bytes) -> Callable[[], None]:
     """Flip a bit of the record of *block*; returns what flips it back."""
     (found,) = region.chunks.find([block_digest(block)])
@@ -396,3 +368,13 @@ def note_damage(region: Region, block: bytes) -> None:
     assert found is not None
     row = (number_key(found.number), b"found by a scrub")
     region.metadata.run(lambda txn: txn.put_many(Table.DAMAGED, [row]))
+
+
+@pytest.mark.parametrize("change", [delete_snapshots, archive_all])
+def test_what_goes_away_before_it_is_held_is_told_as_that(change, region, other, disk):
+    taken = take(region, disk)
+    copying = SnapshotCopy(other, region, taken, ONE_THREAD)
+    change(region, [taken])
+    with pytest.raises((SnapshotNotFound, SnapshotArchived)):
+        copying.begin()
+    recover(region)

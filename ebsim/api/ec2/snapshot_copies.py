@@ -59,6 +59,7 @@ def _begin(
     """Begin the copy; one that can only fail is listed as failed."""
     try:
         copying = SnapshotCopy(region, source, source_id, options)
+        begun = copying.begin()
     except SnapshotArchived:
         raise
     except SnapshotNotFound:
@@ -66,7 +67,6 @@ def _begin(
     except Conflict:
         why = "Source snapshot is not complete"
     else:
-        begun = copying.begin()
         call.work.go_on(begun.snapshot_id, lambda: copying.run(Unwatched()))
         return begun
     return register_failed_copy(region, source.name, source_id, options, why)
