@@ -25,11 +25,13 @@ from ebsim.chunkstore.ledger import scan_all
 from ebsim.chunkstore.rows import Holder, decode_hold, decode_holder, hold_prefix
 from ebsim.engine.check_report import FindingKind
 from ebsim.engine.holds import reader_of, root_holder, volume_holder
+from ebsim.engine.kept_records import VOLUMES, volume_ids
 from ebsim.engine.kept_settings import kept_path, unsettled_rows
 from ebsim.engine.recovery import interrupted_uploads
 from ebsim.engine.region import Region
+from ebsim.engine.volume_recovery import GONE_PREFIX, NEW_PREFIX
 from ebsim.errors import UnsupportedFormat
-from ebsim.ids import SnapshotId, VolumeId, is_whole_id
+from ebsim.ids import Digest, SnapshotId, VolumeId, is_whole_id
 from ebsim.metadata.transactions import Reader, Table
 
 
@@ -85,6 +87,8 @@ def check_catalog(region: Region) -> tuple[int, list[CatalogFault], list[str]]:
     for snapshot_id in sorted(ids):
         faults += snapshot_faults(region, snapshot_id)
     faults += region.metadata.read(_stray_index_rows)
+    faults += _unheld_origins(region)
+    faults += _unmatched_folders(region)
     faults += _stray_direct_rows(region)
     faults += _stray_holds(region)
     faults += _unkept_rows(region)
@@ -183,6 +187,56 @@ def _compare_rows(snapshot_id: SnapshotId, rows: _Rows) -> Iterator[CatalogFault
     elif rows.held_number != rows.root_number:
         what = "it does not hold its root"
         yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.HOLD_ROOT)
+
+
+def _unheld_origins(region: Region) -> list[CatalogFault]:
+    """Volumes that need blocks of the store and do not hold them."""
+
+    def look(reader: Reader) -> list[CatalogFault]:
+        faults = []
+        for _, row in scan_all(reader, Table.VOLUMES):
+            volume = decode_volume(row)
+            if volume.origin is None:
+                continue
+            root = Digest(bytes.fromhex(volume.origin))
+            number = find_numbers(reader, [root]).get(root)
+            (hold,) = reader.get_many(Table.HOLDS, [volume_holder(volume.volume_id).key()])
+            if number is None:
+                what, mend = "the root of what it was made from is not in the store", Mend.NOTHING
+            elif hold is None or decode_hold(hold)[0] != number:
+                what, mend = "it does not hold what it was made from", Mend.HOLD_ROOT
+            else:
+                continue
+            faults.append(CatalogFault(FindingKind.VOLUME, volume.volume_id, what, mend))
+        return faults
+
+    return region.metadata.read(look)
+
+
+def _unmatched_folders(region: Region) -> list[CatalogFault]:
+    """Volumes whose bytes are gone, and bytes whose volume is unknown: a rebuild knows it."""
+    folders = region.path / VOLUMES
+    wanted = region.metadata.read(_local_volumes)
+    found = set(volume_ids(region.files, region.path))
+    faults = []
+    for volume_id in sorted(wanted ^ found):
+        # Somebody may have made or removed it between the two looks.
+        is_wanted = volume_id in region.metadata.read(_local_volumes)
+        names = (volume_id, f"{NEW_PREFIX}{volume_id}", f"{GONE_PREFIX}{volume_id}")
+        is_found = [region.files.status(folders / name) is not None for name in names]
+        if is_wanted and not any(is_found):
+            what = "its folder is not there"
+        elif is_found[0] and not is_wanted:
+            what = "its folder is there and no row; run 'ebsim store rebuild'"
+        else:
+            continue
+        faults.append(CatalogFault(FindingKind.VOLUME, volume_id, what, Mend.NOTHING))
+    return faults
+
+
+def _local_volumes(reader: Reader) -> set[VolumeId]:
+    volumes = (decode_volume(row) for _, row in scan_all(reader, Table.VOLUMES))
+    return {one.volume_id for one in volumes if one.is_local and not one.is_deleted}
 
 
 def _stray_index_rows(reader: Reader) -> list[CatalogFault]:
@@ -328,6 +382,8 @@ def _may_hold(reader: Reader, region: Region, owner: str) -> bool:
     ]  # fmt: skip
     if volume is not None:
         return volume.origin is not None and holds == [volume_holder(volume.volume_id)]
+    if region.files.status(region.path / VOLUMES / owner) is not None:
+        return True  # a volume that has lost its row needs it all the more
     snapshot = find_snapshot(reader, snapshot_id)
     expected: list[Holder] = [root_holder(snapshot_id)]
     return snapshot is not None and not snapshot.is_archived and holds == expected

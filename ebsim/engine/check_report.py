@@ -20,6 +20,7 @@ class FindingKind(StrEnum):
     NODE = "node"  # a node's row of edges is not what the node says
     FINGERPRINT = "fingerprint"  # a block's fingerprint is another's
     SNAPSHOT = "snapshot"  # a snapshot's row, index rows, root or volume
+    VOLUME = "volume"  # a volume's row, hold or folder
     MANIFEST = "manifest"  # a snapshot's manifest
     ORPHAN = "orphan"  # an object that belongs to nothing
 

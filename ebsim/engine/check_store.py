@@ -9,6 +9,7 @@ What it proves, and what it leaves out:
 5. With *read_data* every live record is proved by its checksums and one in 16 by its
    digest (``scrub.py``); a sampled share of the blocks otherwise chosen.
 6. Each snapshot has its root, its volume, its index rows, and a manifest that agrees.
+7. Each volume whose bytes are here has its folder, and holds what it was made from.
 
 Bytes that nothing references are not read: what is wrong there harms nobody.
 

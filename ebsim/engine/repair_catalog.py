@@ -12,12 +12,13 @@ from ebsim.catalog.records import find_snapshot, find_volume, put_snapshot, put_
 from ebsim.catalog.snapshot import Snapshot
 from ebsim.catalog.volume import Volume
 from ebsim.engine.check_catalog import CatalogFault, Mend, check_catalog
-from ebsim.engine.holds import drop_all_holds, root_holder, take_hold
+from ebsim.engine.check_report import FindingKind
+from ebsim.engine.holds import drop_all_holds, root_holder, take_hold, volume_holder
 from ebsim.engine.kept_settings import kept_path, settle_kept_rows
 from ebsim.engine.recovery import write_current_manifest
 from ebsim.engine.region import Region
 from ebsim.errors import ChunkMissing, IntegrityError, UnsupportedFormat
-from ebsim.ids import SnapshotId, VolumeId
+from ebsim.ids import Digest, SnapshotId, VolumeId
 from ebsim.metadata.transactions import Table, Transaction
 
 
@@ -62,6 +63,8 @@ def _mend(region: Region, fault: CatalogFault) -> str:
         keep = root_holder(snapshot_id) if found is not None and not found.is_archived else None
         drop_all_holds(region, fault.subject, keep=keep)
         return "its holds were dropped"
+    if fault.mend is Mend.HOLD_ROOT and fault.kind is FindingKind.VOLUME:
+        return _hold_origin(region, VolumeId(fault.subject))
     if fault.mend is Mend.HOLD_ROOT:
         return _hold_root(region, snapshot_id)
     return _restore_rows(region, snapshot_id)
@@ -90,6 +93,20 @@ def _hold_root(region: Region, snapshot_id: SnapshotId) -> str:
         return True
 
     return "it holds its root again" if region.metadata.run(hold) else ""
+
+
+def _hold_origin(region: Region, volume_id: VolumeId) -> str:
+    def hold(txn: Transaction) -> bool:
+        volume = find_volume(txn, volume_id)
+        if volume is None or volume.origin is None:
+            return False
+        try:
+            take_hold(txn, volume_holder(volume_id), Digest(bytes.fromhex(volume.origin)))
+        except ChunkMissing:
+            return False
+        return True
+
+    return "it holds what it was made from again" if region.metadata.run(hold) else ""
 
 
 def _restore_rows(region: Region, snapshot_id: SnapshotId) -> str:
