@@ -33,7 +33,7 @@ from ebsim.analysis.store_cost import recommend, smooth_payload, store_cost
 from ebsim.errors import SourceUnusable
 from ebsim.progress import Progress, Unwatched
 
-LEVELS_DEFAULT = (1, 3)
+LEVELS_DEFAULT = (1,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,9 +24,9 @@ _PACKAGES = ("numpy", "polars")
     "levels",
     type=click.IntRange(-7, 19),
     multiple=True,
-    default=(1, 3),
+    default=(1,),
     show_default=True,
-    help="A zstd level to compress a sample at; may be repeated. The first counts.",
+    help="A zstd level to compress a sample at; may be repeated, and the first counts.",
 )
 @click.option(
     "--format",
