@@ -61,6 +61,15 @@ class BackgroundWrites:
             self._thread = None
         self._waiting.clear()
 
+    def close(self) -> None:
+        """Give the buffers back, after ``finish`` or ``cancel``.
+
+        Whoever is written for holds this and is held by it: the buffers would otherwise
+        stay until the interpreter next looks for cycles, which megabytes do not make it do.
+        """
+        self._free.clear()
+        self.buffer = memoryview(b"")
+
     def _take_buffer(self) -> memoryview:
         if not self._free and self._buffer_count == _BUFFER_COUNT:
             self._wait_for_oldest()

@@ -66,11 +66,14 @@ class StagedFile(NewFile):
             self._stop_bypassing()
         last = self._writes.buffer[: self._staged_bytes]
         self._write_piece(last, self.size_bytes - len(last))
+        del last
+        self._writes.close()
         self._is_broken = False
         super().publish(replace=replace)
 
     def discard(self) -> None:
         self._writes.cancel()
+        self._writes.close()
         super().discard()
 
     def _write_piece(self, piece: memoryview, offset_bytes: int) -> None:
