@@ -1,6 +1,7 @@
 """One call of an action: who makes it, where, and what it works with."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from ebsim.api.block_plane import BlockPlane
@@ -31,6 +32,7 @@ class Call:
         account_id: Who acts: everything that the action does is as this account.
         work: What goes on after the answer is begun with this.
         is_reading: Whether the action changes nothing, so that it makes no region.
+        import_folder: Whose files may be imported; ``None`` for none.
     """
 
     service: str
@@ -43,6 +45,7 @@ class Call:
     regions: RegionSource
     work: Work
     is_reading: bool
+    import_folder: Path | None = None
 
     @property
     def region(self) -> Region:

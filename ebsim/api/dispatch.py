@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 from ebsim.api.addressing import FALLBACK, Addressed, addressed, read_params, service_named_by
@@ -63,6 +64,7 @@ class Desk:
     Attributes:
         default_region, default_account: Whose a request is that does not say.
         tell_bug: Told of a failure of ebsim itself, with its traceback.
+        import_folder: Whose files may be imported; ``None`` for none.
         throttle: Refuses calls that come too fast; ``None`` refuses none.
         chaos: Makes calls slow and lets some fail, on purpose.
     """
@@ -78,6 +80,7 @@ class Desk:
     default_account: AccountId
     tell_bug: Callable[[str], None]
     throttle: Throttle | None = None
+    import_folder: Path | None = None
     chaos: Chaos | None = None
 
 
@@ -195,6 +198,7 @@ def _performed(
         regions=desk.regions,
         work=desk.work,
         is_reading=one.is_reading,
+        import_folder=desk.import_folder,
     )
     if desk.throttle is not None:
         desk.throttle.count(call, params)

@@ -36,6 +36,15 @@ class Work:
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
         self._waiting: Counter[str] = Counter()
+        self._cancelled: set[str] = set()
+
+    def cancel(self, name: str) -> None:
+        """Let the work that is known by *name* end as soon as it looks."""
+        self._cancelled.add(name)
+
+    def is_cancelled(self, name: str) -> bool:
+        """Whether the work that is known by *name* is to end."""
+        return name in self._cancelled
 
     def waiting_for(self, name: str) -> int:
         """How many pieces of work on *name* are going on or wait for their turn."""

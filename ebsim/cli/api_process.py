@@ -39,6 +39,7 @@ def run_server(
     auth: str,
     tls: tuple[Path, Path] | None,
     emulation: Emulation,
+    import_folder: Path | None = None,
 ) -> None:
     """Serve at *address* until a signal ends it; *tls* is a certificate and its key."""
     files, clock, random = Files(), SystemClock(), SystemRandom()
@@ -72,6 +73,7 @@ def run_server(
         default_account=settings.account_id,
         tell_bug=say,
         throttle=Throttle(clock, emulation.throttle_factor) if emulation.throttle_factor else None,
+        import_folder=import_folder,
         chaos=Chaos(rules, clock) if rules is not None else None,
     )
     server = make_server(desk, Tls(*tls) if tls is not None else None)

@@ -93,6 +93,12 @@ class Emulation(NamedTuple):
     metavar="FILE",
     help="Go by the time in FILE: 2027-01-31T04:00:00Z, or +30d ahead of the machine's.",
 )
+@click.option(
+    "--import-dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="DIR",
+    help="Let ImportSnapshot read the disk images in DIR, by file:// URLs.",
+)
 @click.pass_obj
 def serve(
     settings: Settings,
@@ -106,6 +112,7 @@ def serve(
     throttle: float,
     chaos: Path | None,
     clock: Path | None,
+    import_dir: Path | None,
 ) -> None:
     """Serve the EC2, EBS and other AWS APIs to unmodified AWS clients.
 
@@ -143,6 +150,7 @@ def serve(
         Address(host, port),
         auth=auth,
         tls=tls,
+        import_folder=import_dir,
         emulation=Emulation(listing_lag, throttle, chaos, clock),
     )
 

@@ -48,6 +48,7 @@ class Table(StrEnum):
     INSTANCES = "instances"  # instance id -> the instance
     DIRECT_SNAPSHOTS = "direct_snapshots"  # snapshot id -> what it needs until it is completed
     DIRECT_CHECKSUMS = "direct_checksums"  # (snapshot id, block index) -> SHA-256 of what was put
+    IMPORT_TASKS = "import_tasks"  # (account, task id) -> the task
     CLIENT_TOKENS = "client_tokens"  # (account, token) -> the request that it stands for
     ARCHIVES = "archives"  # packs of snapshots that are archived, by what their names begin with
     ARCHIVES_DROPPED = "archives_dropped"  # archives whose packs are to be deleted
