@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ebsim import errors
+from ebsim.disk_errors import Attempt
 from ebsim.volumes.live_volume import LiveVolume
 from ebsim.volumes.volume_folder import VolumeFolder
 
@@ -129,13 +130,25 @@ class ControlServer:
         self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
 
     def start(self) -> None:
-        """Listen.  The folder's lock is held, so a socket that is there is a dead one's."""
+        """Listen.  The folder's lock is held, so a socket that is there is a dead one's.
+
+        Raises:
+            StorageUnavailable: the socket cannot be made; nothing listens then.
+        """
+        with Attempt("listen on", self._folder.control_socket, "The volume is not opened."):
+            try:
+                self._listen()
+            except (OSError, errors.EbsimError):
+                self._socket.close()
+                raise
+        self._thread.start()
+
+    def _listen(self) -> None:
         self._folder.discard(self._folder.control_socket)
         with _short_path(self._folder) as path:
             self._socket.bind(path)
         self._folder.control_socket.chmod(0o600)
         self._socket.listen(_CONVERSATIONS_MAX)
-        self._thread.start()
 
     def stop(self) -> None:
         """Answer nobody any more."""

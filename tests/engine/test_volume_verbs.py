@@ -15,6 +15,7 @@ from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.instances import attach_to_instance, create_instance
 from ebsim.engine.list_volumes import list_volumes, show_volume
 from ebsim.engine.open_volume import INITIALIZE, OpenedVolume, open_volume, volume_folder
+from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.resize_volume import resize_volume
 from ebsim.engine.snapshot_options import SnapshotOptions
@@ -29,6 +30,8 @@ from ebsim.errors import (
 )
 from ebsim.ids import VolumeId
 from ebsim.units import GIB
+from ebsim.volumes.control import ControlServer
+from ebsim.volumes.volume_folder import VolumeFolder
 from ebsim.waiting import wait_until
 from tests.engine.stores import BLOCK, block_bytes, restored, take, write_disk
 
@@ -288,6 +291,30 @@ def test_a_process_that_hangs_up_is_believed_only_if_it_is_ending(
         with nullcontext() if is_ending else pytest.raises(StorageUnavailable):
             assert status(region, made.volume_id).state == "available"
         hanging_up.result()
+
+
+def test_a_socket_that_cannot_be_made_leaves_the_volume_to_be_opened_later(
+    region: Region, lazy: str
+) -> None:
+    folder = volume_folder(region, VolumeId(lazy))
+    in_the_way = folder.control_socket
+    in_the_way.mkdir()
+    with pytest.raises(StorageUnavailable, match=r"control\.sock"), opened(region, lazy):
+        pass
+    in_the_way.rmdir()
+    assert not folder.serving.exists()
+    recover(region)
+    with opened(region, lazy) as found:
+        assert status(region, lazy).pid == found.facts["pid"]
+
+
+def test_a_socket_that_cannot_be_bound_is_said_to_be_the_reason(region: Region, lazy: str) -> None:
+    """Nobody, not even root, makes a file in that directory."""
+    nowhere = VolumeFolder(region.files, Path("/proc/self/fdinfo"))
+    with opened(region, lazy) as found:
+        server = ControlServer(nowhere, found.device, {})
+        with pytest.raises(StorageUnavailable, match=r"cannot listen on /proc.*control\.sock"):
+            server.start()
 
 
 def test_which_blocks_are_here_is_known_again_however_far_apart_they_are(
