@@ -131,6 +131,27 @@ def test_a_place_that_is_taken_is_refused_and_nothing_is_served(
 
 
 @pytest.mark.slow
+def test_a_second_process_is_refused_and_the_first_serves_on(
+    ebsim: CommandLine, store: Store, attach: Attach
+) -> None:
+    volume_id = ebsim.told("volume", "create", "--snapshot", store.snapshot_id)
+    uri = attach(volume_id)
+    second = store.work / "second"
+    done = run_ebsim("volume", "attach", volume_id, "--socket", str(second), home=store.home)
+    opener = json.loads(ebsim.told("--output", "json", "volume", "show", volume_id))["OpenedBy"]
+    assert (done.returncode, done.stdout) == (ExitCode.CONFLICT, "")
+    assert done.stderr == (
+        f"ebsim: error: {volume_id} is in use by process {opener['ProcessId']} (attach). "
+        f"Nothing was changed. End that first: ebsim volume detach {volume_id}\n"
+    )
+    assert opener["Uris"] == [uri]
+    assert not second.exists()
+    with connected(uri.partition("socket=")[2]) as client:
+        client.enter(name=volume_id.encode())
+        assert client.ask(READ, 0, 4096).data == store.image.read_bytes()[:4096]
+
+
+@pytest.mark.slow
 def test_a_client_sees_the_snapshot_writes_and_finds_the_new_size(
     ebsim: CommandLine, store: Store, attach: Attach
 ) -> None:
