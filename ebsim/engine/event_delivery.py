@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 from ebsim.catalog.event import Event, event_document
 from ebsim.durable_files import Files
 from ebsim.engine.event_sinks import Sink, SinkKind, split_command
-from ebsim.errors import EbsimError, StorageUnavailable
+from ebsim.errors import StorageUnavailable, TargetUnusable
 
 ANSWER_SECONDS = 10.0
 COMMAND_SECONDS = 60.0
 _TAIL_BYTES = 1 << 20
 
 
-class DeliveryFailed(EbsimError):
+class DeliveryFailed(TargetUnusable):
     """A sink did not take an event; it is tried again."""
 
 
