@@ -172,6 +172,7 @@ def test_a_volume_in_an_instance_has_amazon_s_members_then_ours() -> None:
         "State": "in-use",
         "SnapshotId": "snap-00000000000000001",
         "Encrypted": False,
+        "FastRestored": False,
         "Attachments": [
             {
                 "VolumeId": "vol-00000000000000001",
