@@ -52,6 +52,8 @@ class Volume:
         lineage: Of the snapshot that it was made from, which its own snapshots carry on;
             ``""`` for one that was made from none.
         settings: Its type, speed and zone, as EBS has them.
+        initialization_rate: MiB a second that it is loaded with at the most, by whoever does
+            not say otherwise; ``None`` for as fast as it goes.
     """
 
     volume_id: VolumeId
@@ -73,6 +75,7 @@ class Volume:
     settings: VolumeSettings = field(default_factory=VolumeSettings)
     pooled_zone: str | None = None
     fast_restored: bool = False
+    initialization_rate: int | None = None
 
 
 _ADDED_LATER: dict[str, Any] = {
@@ -81,6 +84,7 @@ _ADDED_LATER: dict[str, Any] = {
     "settings": asdict(VolumeSettings()),
     "pooled_zone": None,
     "fast_restored": False,
+    "initialization_rate": None,
 }
 """Fields that the first version did not have, and what they are where it left them out."""
 

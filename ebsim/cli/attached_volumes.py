@@ -47,7 +47,8 @@ rate_option = click.option(
     "rate",
     type=click.IntRange(min=1),
     metavar="MIB_PER_S",
-    help="Load no more than this in the background.  [default: as fast as it goes]",
+    help="Load no more than this in the background.  [default: what it was made with, or as fast "
+    "as it goes]",
 )
 
 

@@ -40,6 +40,13 @@ from ebsim.engine.create_volume import VolumeOptions, create_volume
     help="Load in the order in which VOL, of the same snapshot, was first read.",
 )
 @click.option(
+    "--initialization-rate",
+    "rate",
+    type=click.IntRange(min=1),
+    metavar="MIB_PER_S",
+    help="With --snapshot: load no more than this, unless whoever attaches it says otherwise.",
+)
+@click.option(
     "--tag",
     "tags",
     type=TagType(),
@@ -56,6 +63,7 @@ def create(
     block_size: int | None,
     first: tuple[tuple[int, int], ...],
     like: str | None,
+    rate: int | None,
     tags: Mapping[str, str],
 ) -> None:
     """Make a volume from a snapshot, usable at once, or an empty one.
@@ -66,6 +74,7 @@ def create(
     \b
     Examples:
         ebsim volume create --snapshot snap-0a1b2c3d4e5f60718
+        ebsim volume create --snapshot snap-0a1b2c3d4e5f60718 --initialization-rate 200
         ebsim volume create --size 100 --tag role=database
     """
     options = VolumeOptions(
@@ -75,6 +84,7 @@ def create(
         tags=tags,
         first=first,
         like=like,
+        initialization_rate=rate,
     )
     with opened_region(settings, create=snapshot is None) as region:
         volume = create_volume(region, options)

@@ -95,6 +95,8 @@ def volume_document(seen: SeenVolume) -> Document:
         "Attachments": _attachments(volume),
         "Tags": tag_list(volume.tags),
     }
+    if volume.initialization_rate is not None:
+        document["VolumeInitializationRate"] = volume.initialization_rate
     if seen.status is not None:
         document |= _status_members(seen.status)
     return document
@@ -165,6 +167,8 @@ def volume_fields(seen: SeenVolume) -> Mapping[str, str]:
     if seen.volume.is_local:
         fields["from"] = fields.pop("source")
         fields["tags"] = ", ".join(f"{key}={text}" for key, text in seen.volume.tags.items())
+        if seen.volume.initialization_rate is not None:
+            fields["loading rate"] = f"{seen.volume.initialization_rate} MiB/s"
     status = seen.status
     if status is not None:
         fields |= {
@@ -202,7 +206,7 @@ def status_document(seen: SeenVolume) -> Document:
     status = seen.status
     if status is not None and seen.volume.snapshot_id is not None:
         details: Document = {"InitializationType": "default", "Progress": status.loaded_percent}
-        if status.mib_per_second is not None:
+        if status.mib_per_second or seen.volume.initialization_rate:
             details["InitializationType"] = "provisioned-rate"
         if status.seconds_left is not None:
             details["EstimatedTimeToCompleteInSeconds"] = round(status.seconds_left)

@@ -35,7 +35,8 @@ def copy_volume(
 ) -> Volume:
     """Make a volume of the same bytes as the volume *name*, which nobody may have open.
 
-    It has the settings of that one unless *settings* are given.  With the same client token
+    It has the settings of that one unless *settings* are given, and no initialization rate,
+    which on the real service no copy has.  With the same client token
     it is made once.
 
     Cost: next to nothing where the file system shares blocks between files; otherwise the
@@ -100,6 +101,7 @@ class _Copying:
             origin=state.origin.hex() if state.origin is not None else None,
             tags=self.tags,
             attachment=None,
+            initialization_rate=None,
             settings=replace(
                 self.settings or opened.volume.settings,
                 source_volume_id=self.source.volume_id,

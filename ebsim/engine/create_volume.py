@@ -43,6 +43,8 @@ class VolumeOptions:
         first: Ranges of bytes (start, stop) to load before the others.
         like: A volume of the same snapshot whose order of first reading is followed then.
         settings: Type, speed and zone.
+        initialization_rate: Of one made from a snapshot: MiB a second that it is loaded with
+            at the most, by whoever does not say otherwise.  It is not fast restored then.
         token_use: The client token that the request comes with: twice the same gives the
             volume of the first time.
     """
@@ -54,6 +56,7 @@ class VolumeOptions:
     first: Sequence[tuple[int, int]] = ()
     like: str | None = None
     settings: VolumeSettings = field(default_factory=VolumeSettings)
+    initialization_rate: int | None = None
     token_use: TokenUse | None = None
 
 
@@ -61,7 +64,8 @@ def create_volume(region: Region, options: VolumeOptions) -> Volume:
     """Make a volume; it can be used at once, and the snapshot be deleted at once.
 
     Nothing is copied: it costs a few milliseconds, whatever the size.  Where fast restore is
-    enabled and has a credit, the volume is one that was loaded before, or is loaded now.
+    enabled and has a credit, the volume is one that was loaded before, or is loaded now,
+    unless a rate is given.
 
     Raises:
         SnapshotNotFound, VolumeNotFound: there is no such snapshot, or volume to be like.
@@ -69,6 +73,10 @@ def create_volume(region: Region, options: VolumeOptions) -> Volume:
         SnapshotArchived: it is archived.
         InvalidRequest: an option makes no sense, or the size is less than the snapshot's.
         ClientTokenReused: the client token came with another request before.
+
+    Source:
+        What a rate means for fast restore:
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
     """
     check_tags(options.tags)
     recover(region)
@@ -100,7 +108,7 @@ def _create(region: Region, options: VolumeOptions) -> Volume:
             raise SnapshotNotFound(snapshot.snapshot_id)
         refuse_archived(region, current)
 
-    if snapshot is not None:
+    if snapshot is not None and options.initialization_rate is None:
         taken = take_from_pool(region, snapshot, volume, check)
         if taken is not None:
             return taken
@@ -129,6 +137,7 @@ def _planned(region: Region, options: VolumeOptions, snapshot: Snapshot | None) 
             f"a volume made from {snapshot.snapshot_id} has its blocks of {snapshot.block_size} "
             "bytes. No volume was made. Leave --block-size out."
         )
+    _check_rate(options)
     block_size = snapshot.block_size if snapshot else options.block_size or BLOCK_SIZE_DEFAULT
     check_block_size(block_size)
     return Volume(
@@ -146,7 +155,24 @@ def _planned(region: Region, options: VolumeOptions, snapshot: Snapshot | None) 
         tags=dict(options.tags),
         lineage=lineage_of(snapshot) if snapshot else "",
         settings=options.settings,
+        initialization_rate=options.initialization_rate,
     )
+
+
+def _check_rate(options: VolumeOptions) -> None:
+    rate = options.initialization_rate
+    if rate is None:
+        return
+    if rate < 1:
+        raise InvalidRequest(
+            f"a volume cannot be loaded with {rate} MiB a second: it must be 1 or more. No "
+            "volume was made."
+        )
+    if options.snapshot is None:
+        raise InvalidRequest(
+            "an empty volume has nothing to load at any rate. No volume was made. Leave the "
+            "initialization rate out, or name a snapshot to make it from."
+        )
 
 
 def _size(options: VolumeOptions, snapshot: Snapshot | None) -> int:

@@ -112,7 +112,8 @@ def open_volume(
 ) -> Iterator[OpenedVolume]:
     """Have the volume open while the body runs; *purpose* says for what, to others.
 
-    With *hydrates* it loads in the background, at *rate* bytes a second at the most.
+    With *hydrates* it loads in the background, at *rate* bytes a second at the most; by
+    default at the volume's own.
 
     Raises:
         Conflict: another process has it open.
@@ -137,7 +138,7 @@ def open_volume(
                 device,
                 read_order(folder),
                 lambda: volume_stands_alone(region, volume_id),
-                rate=rate,
+                rate=_own_rate(volume) if rate is None else rate,
             )
         opened = OpenedVolume(volume, folder, device, hydrator)
         control = ControlServer(folder, device, _operations(opened))
@@ -209,7 +210,7 @@ def _operations(opened: OpenedVolume) -> dict[str, Callable[[Answer], Answer]]:
 
     def set_rate(message: Answer) -> Answer:
         rate = message["mib_per_second"]
-        _loading(opened).set_rate(None if rate is None else int(rate) * MIB)
+        _loading(opened).set_rate(_own_rate(opened.volume) if rate is None else int(rate) * MIB)
         return {}
 
     return {
@@ -220,6 +221,12 @@ def _operations(opened: OpenedVolume) -> dict[str, Callable[[Answer], Answer]]:
         "resume": resume,
         "set_rate": set_rate,
     }
+
+
+def _own_rate(volume: Volume) -> int | None:
+    """What the volume is loaded with by whoever does not say otherwise, in bytes a second."""
+    rate = volume.initialization_rate
+    return None if rate is None else rate * MIB
 
 
 def _loading(opened: OpenedVolume) -> Hydrator:

@@ -51,7 +51,7 @@ def _let_go(folder: VolumeFolder) -> bool:
 def ask_to_load(region: Region, volume_id: VolumeId, mib_per_second: int | None) -> bool:
     """Let whoever has the volume open go on loading it; ``False`` if nobody has it open.
 
-    *mib_per_second* is its new limit, ``None`` for none.
+    *mib_per_second* is its new limit, ``None`` for the volume's own, or none.
     """
     folder = volume_folder(region, volume_id)
     try:

@@ -99,6 +99,17 @@ def test_the_status_is_of_all_volumes_that_were_made_here_or_of_those_named(
     )
 
 
+def test_the_rate_that_a_volume_was_made_with_is_shown(ebsim: CommandLine, store: Store) -> None:
+    made = as_json(
+        ebsim, "volume", "create", "--snapshot", store.snapshot_id, "--initialization-rate", "7"
+    )
+    shown = as_json(ebsim, "volume", "show", made["VolumeId"])
+    assert made["VolumeInitializationRate"] == shown["VolumeInitializationRate"] == 7
+    assert fields(ebsim.told("volume", "show", made["VolumeId"]))["loading rate"] == "7 MiB/s"
+    (told,) = as_json(ebsim, "volume", "status", made["VolumeId"])["VolumeStatuses"]
+    assert told["InitializationStatusDetails"]["InitializationType"] == "provisioned-rate"
+
+
 def test_a_damaged_volume_is_told_and_hides_no_other(
     ebsim: CommandLine, store: Store, volume_id: str
 ) -> None:
@@ -194,6 +205,7 @@ def test_a_volume_is_available_until_it_is_attached(ebsim: CommandLine, volume_i
         (("--snapshot", "SNAP", "--size", "-1"), "from 1 to"),
         (("--snapshot", "SNAP", "--block-size", "4K"), "Leave --block-size out"),
         (("--snapshot", "SNAP", "--hydrate-first", "0-1G"), "to load first"),
+        (("--size", "1", "--initialization-rate", "100"), "nothing to load"),
         (("--snapshot", "SNAP", "--hydrate-like", "OTHER"), "not made from the same snapshot"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,

@@ -91,6 +91,17 @@ def test_a_volume_of_a_credit_is_all_here_though_nothing_is_left_in_the_store(
     remove_volume(region, volume.volume_id)
 
 
+def test_a_rate_to_load_at_takes_the_place_of_fast_restore(
+    region: Region, clock: ManualClock, disk: Path
+) -> None:
+    snapshot_id = take(region, disk)
+    enabled(region, snapshot_id)
+    clock.advance(CREDIT_SECONDS)
+    made = create_volume(region, VolumeOptions(snapshot=snapshot_id, initialization_rate=100))
+    assert not made.fast_restored
+    assert create_volume(region, VolumeOptions(snapshot=snapshot_id)).fast_restored
+
+
 def test_each_volume_costs_a_credit_and_without_one_a_volume_is_lazy(
     region: Region, clock: ManualClock, disk: Path
 ) -> None:

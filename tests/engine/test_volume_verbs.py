@@ -18,6 +18,7 @@ from ebsim.engine.open_volume import INITIALIZE, OpenedVolume, open_volume, volu
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.resize_volume import resize_volume
+from ebsim.engine.served_volume import ask_to_load
 from ebsim.engine.snapshot_options import SnapshotOptions
 from ebsim.engine.snapshot_volumes import create_snapshot_set
 from ebsim.engine.volume_status import VolumeStatus, volume_status
@@ -29,7 +30,7 @@ from ebsim.errors import (
     VolumeNotFound,
 )
 from ebsim.ids import VolumeId
-from ebsim.units import GIB
+from ebsim.units import GIB, MIB
 from ebsim.volumes.control import ControlServer
 from ebsim.volumes.volume_folder import VolumeFolder
 from ebsim.waiting import wait_until
@@ -266,6 +267,37 @@ def test_how_far_loading_has_come_is_told_block_by_block(region: Region, image: 
     assert told.seconds_left is not None
     assert told.seconds_left > 0
     assert (told.hydration, told.stands_alone) == ("running", False)
+
+
+def test_a_volume_is_loaded_at_its_own_rate_unless_somebody_says_otherwise(
+    region: Region, image: Path
+) -> None:
+    """At a byte a second it is not done before it is asked to go on."""
+    options = VolumeOptions(snapshot=take(region, image), initialization_rate=7)
+    volume_id = create_volume(region, options).volume_id
+    with open_volume(region, volume_id, "test", hydrates=True, rate=1) as found:
+        assert found.hydrator is not None
+        assert found.hydrator.rate == 1
+        assert ask_to_load(region, volume_id, None)
+        assert found.hydrator.rate == 7 * MIB
+    with open_volume(
+        region, create_volume(region, options).volume_id, "test", hydrates=True
+    ) as found:
+        assert found.status()["mib_per_second"] == 7
+
+
+def test_a_copy_has_no_rate(region: Region, image: Path) -> None:
+    options = VolumeOptions(snapshot=take(region, image), initialization_rate=7)
+    volume_id = create_volume(region, options).volume_id
+    assert copy_volume(region, volume_id, tags={}).initialization_rate is None
+    assert show_volume(region, volume_id).initialization_rate == 7
+
+
+@pytest.mark.parametrize("rate", [0, -1])
+def test_a_rate_of_nothing_is_refused(region: Region, image: Path, rate: int) -> None:
+    options = VolumeOptions(snapshot=take(region, image), initialization_rate=rate)
+    with pytest.raises(InvalidRequest, match="1 or more"):
+        create_volume(region, options)
 
 
 @pytest.mark.parametrize("is_ending", [True, False])

@@ -44,6 +44,7 @@ _DISK_SUPPORTED = (
     "Ebs.Iops",
     "Ebs.SnapshotId",
     "Ebs.Throughput",
+    "Ebs.VolumeInitializationRate",
     "Ebs.VolumeSize",
     "Ebs.VolumeType",
 )

@@ -86,10 +86,13 @@ def _row(region: Region, volume: Volume) -> Answer:
 
 
 def _loading(status: VolumeStatus) -> Answer:
-    is_copy = status.volume.settings.source_volume_id is not None
-    seconds = status.seconds_left
+    kind, seconds = "default", status.seconds_left
+    if status.volume.settings.source_volume_id is not None:
+        kind = "volume-copy"
+    elif status.mib_per_second or status.volume.initialization_rate:
+        kind = "provisioned-rate"
     return {
-        "InitializationType": "volume-copy" if is_copy else "default",
+        "InitializationType": kind,
         "Progress": status.loaded_percent,
         "EstimatedTimeToCompleteInSeconds": None if seconds is None else round(seconds),
     }

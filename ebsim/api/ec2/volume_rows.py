@@ -65,6 +65,7 @@ def volume_row(region: Region, volume: Volume) -> Answer:
         "Throughput": speed.throughput,
         "Encrypted": False,
         "FastRestored": volume.fast_restored,
+        "VolumeInitializationRate": volume.initialization_rate,
         "MultiAttachEnabled": False,
         "VolumeArn": f"arn:aws:ec2:{region.name}:{volume.owner_id}:volume/{volume.volume_id}",
         "OwnerId": volume.owner_id,

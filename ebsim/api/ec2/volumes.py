@@ -27,6 +27,8 @@ from ebsim.errors import UnsupportedParameter, VolumeInUse
 from ebsim.units import whole_gib
 
 TOKEN_LENGTH_MAX = 64
+RATE_MIN, RATE_MAX = 100, 300
+"""MiB a second that a volume may be told to be loaded with."""
 
 
 def create(call: Call, params: Params) -> Answer:
@@ -47,7 +49,10 @@ def volume_options(
         ApiError, SnapshotNotFound: they make no sense, or the snapshot cannot be used.
     """
     size_gib: int | None = params.get("Size")
+    rate: int | None = params.get("VolumeInitializationRate")
     snapshot_id: str | None = params.get("SnapshotId") or None
+    if rate is not None:
+        _check_rate(rate, snapshot_id)
     if snapshot_id is not None:
         smallest = _usable_snapshot_size(call.region, ids.snapshot_id(snapshot_id))
         # As Amazon does: a size that is too small becomes the snapshot's.
@@ -63,8 +68,27 @@ def volume_options(
         settings=VolumeSettings(
             speed=speed_in(params, size_gib), zone=zone, delete_on_termination=deletes
         ),
+        initialization_rate=rate,
         token_use=token_use(call, params),
     )
+
+
+def _check_rate(rate: int, snapshot_id: str | None) -> None:
+    """Refuse a rate that Amazon does not offer, or that there is nothing to load at.
+
+    Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
+    """
+    if not RATE_MIN <= rate <= RATE_MAX:
+        raise ApiError(
+            "InvalidParameterValue",
+            f"Value ({rate}) for parameter volumeInitializationRate is invalid. Expected: "
+            f"{RATE_MIN} to {RATE_MAX} MiB/s.",
+        )
+    if snapshot_id is None:
+        raise ApiError(
+            "InvalidParameterCombination",
+            "The parameter volumeInitializationRate may only be used with snapshotId.",
+        )
 
 
 def refuse_unsupported_kinds(params: Params) -> None:
@@ -208,6 +232,7 @@ ACTIONS = (
         "SnapshotId",
         "TagSpecifications",
         "Throughput",
+        "VolumeInitializationRate",
         "VolumeType",
     ),
     action("DescribeVolumes", describe, "VolumeIds", "Filters", "MaxResults", "NextToken"),
