@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ebsim.analysis.block_digests import BLOCK_SIZES
+from ebsim.analysis.chunk_counting import ChunkedResult, chunk_all, count_chunks
 from ebsim.analysis.compression_estimate import Estimate, estimate_payload, filled_estimates
 from ebsim.analysis.compression_sample import (
     StoredBlock,
@@ -46,6 +47,7 @@ class AnalysisOptions:
         parts: Where to keep the parts, so that an interrupted analysis goes on from them.
         compress_all: Compress every different block, not a sample.
         keep_going: Leave out images that cannot be read.
+        cdc: Cut the images by content as well, reading each a second time.
         run: Tells this run from others, for images that nothing tells apart by their state.
     """
 
@@ -54,6 +56,7 @@ class AnalysisOptions:
     parts: Path | None = None
     compress_all: bool = False
     keep_going: bool = False
+    cdc: bool = False
     run: str = ""
 
 
@@ -90,12 +93,18 @@ def analyze_images(
             progress=progress,
         )
         kept = [image for image in images if image.name not in skipped]
+        if options.cdc:
+            skipped |= chunk_all(
+                kept, folder, workers, keep_going=options.keep_going, progress=progress
+            )
+            kept = [image for image in kept if image.name not in skipped]
         if not kept:
             raise SourceUnusable(next(iter(skipped.values()), "There is no image to analyse."))
         paths = part_paths(folder, tasks, kept)
         scanned = _Scanned(kept, paths, _all_notes(folder, paths))
         count = _Count(scanned, options, workers, progress)
-        analysis = count.analysis(skipped)
+        chunked = count_chunks(kept, folder) if options.cdc else []
+        analysis = count.analysis(skipped, chunked)
         if then is not None:
             then(kept, paths)
     return analysis
@@ -155,7 +164,7 @@ class _Count:
         self._workers = workers
         self._progress = progress
 
-    def analysis(self, skipped: Mapping[str, str]) -> Analysis:
+    def analysis(self, skipped: Mapping[str, str], chunked: Sequence[ChunkedResult]) -> Analysis:
         """All there is to know."""
         scanned = self._scanned
         changes = list(self._changes())
@@ -185,6 +194,7 @@ class _Count:
             lay_out(scanned.images, scanned.paths, chosen, row_count),
             recommendation,
             dict(skipped),
+            chunked,
         )
 
     def _changes(self) -> Iterator[NeighbourChange]:

@@ -2,11 +2,13 @@
 
 Sizes are bytes, ``Error`` is how far off an estimate may be in 95 of 100 cases (0 where all
 was compressed, null where it is not known).  ``SharedBlocks`` has a row and a column for each
-image, in the order of ``Images``.
+image, in the order of ``Images``.  ``ContentDefined`` is there if it was asked for; its
+``UncompressedBytes`` are the unique ones with their index and a list for each image.
 """
 
 from collections.abc import Mapping
 
+from ebsim.analysis.chunk_counting import ChunkedResult
 from ebsim.analysis.compression_estimate import Estimate
 from ebsim.analysis.results import Analysis, SizeResult
 
@@ -14,6 +16,7 @@ from ebsim.analysis.results import Analysis, SizeResult
 def analysis_document(analysis: Analysis) -> dict[str, object]:
     """*analysis* as what ``json.dumps`` takes."""
     recommended = analysis.recommended
+    chunked = [_chunked_document(result) for result in analysis.chunked]
     return {
         "Images": [
             {"Name": image.name, "SizeBytes": image.size_bytes, "Series": image.series or None}
@@ -35,6 +38,23 @@ def analysis_document(analysis: Analysis) -> dict[str, object]:
         ],
         "RecommendedBlockSize": recommended.block_size,
         "Reason": analysis.recommendation.reason,
+        **({"ContentDefined": chunked} if chunked else {}),
+    }
+
+
+def _chunked_document(result: ChunkedResult) -> dict[str, object]:
+    return {
+        "AverageSize": result.average_size,
+        "MeanSize": result.mean_size,
+        "Chunks": result.chunk_count,
+        "UniqueChunks": result.distinct_count,
+        "ZeroBytes": result.zero_bytes,
+        "RepeatedWithinBytes": result.repeated_within_bytes,
+        "RepeatedAcrossBytes": result.repeated_across_bytes,
+        "UniqueBytes": result.unique_bytes,
+        "IndexBytesMax": result.cost.index_bytes,
+        "ChunkListBytes": result.cost.list_bytes,
+        "UncompressedBytes": result.uncompressed_bytes,
     }
 
 

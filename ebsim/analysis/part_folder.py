@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from xxhash import xxh3_128_hexdigest
 
+from ebsim.analysis.content_chunks import AVERAGE_SIZES, CHUNKS_VERSION
 from ebsim.analysis.images import Image
 from ebsim.analysis.parts import VERSION, PartNotes, read_notes
 from ebsim.analysis.piece_scan import PieceTask
@@ -35,13 +36,15 @@ class PartFolder:
 
     def part_path(self, task: PieceTask, image: Image) -> Path:
         """Where the part of *image* that *task* makes is, or will be."""
-        made_from = (
-            VERSION,
-            image.identity or f"{self._run} {image.name}",
-            image.size_bytes,
-            task.start,
-            task.stop,
-        )
+        return self._path(image, VERSION, task.start, task.stop)
+
+    def chunks_path(self, image: Image) -> Path:
+        """Where the content-defined chunks of *image* are, or will be."""
+        return self._path(image, "chunks", CHUNKS_VERSION, *AVERAGE_SIZES)
+
+    def _path(self, image: Image, version: int | str, *how: int) -> Path:
+        identity = image.identity or f"{self._run} {image.name}"
+        made_from = (version, identity, image.size_bytes, *how)
         return self.path / (xxh3_128_hexdigest(repr(made_from).encode()) + _SUFFIX)
 
     def has(self, task: PieceTask, image: Image) -> bool:

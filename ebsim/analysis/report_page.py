@@ -10,6 +10,7 @@ from ebsim.analysis.charts import (
     short_names,
     store_size_chart,
 )
+from ebsim.analysis.chunking_report import chunking_chart, chunking_table
 from ebsim.analysis.compression_estimate import Estimate
 from ebsim.analysis.page import PageTable, html_page
 from ebsim.analysis.results import Analysis
@@ -33,6 +34,10 @@ def report_page(analysis: Analysis) -> str:
         sections += [overlap_chart(analysis), growth_chart(analysis)]
     if analysis.changes:
         sections.append(changes_chart(analysis))
+    tables = [_sizes_table(analysis), _images_table(analysis)]
+    if analysis.chunked:
+        sections.append(chunking_chart(analysis))
+        tables.append(chunking_table(analysis))
     notes = [
         f"{format_size(analysis.hole_bytes)} are holes, known to be zeros without being read."
     ]
@@ -41,7 +46,7 @@ def report_page(analysis: Analysis) -> str:
         f"What deduplication saves on {images}",
         lead,
         sections,
-        [_sizes_table(analysis), _images_table(analysis)],
+        tables,
         notes=notes,
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ebsim.analysis.chunk_counting import ChunkedResult
 from ebsim.analysis.compression_estimate import Estimate
 from ebsim.analysis.images import Image
 from ebsim.analysis.layout import Layout
@@ -59,6 +60,7 @@ class Analysis:
         changes: Neighbours of the same series, in order.
         layouts: One for each image, in blocks of the recommended size.
         skipped: Why an image was left out, by its name.
+        chunked: Content-defined chunks, by rising average; empty if nobody asked.
     """
 
     images: Sequence[Image]
@@ -70,6 +72,7 @@ class Analysis:
     layouts: Sequence[Layout]
     recommendation: Recommendation
     skipped: Mapping[str, str]
+    chunked: Sequence[ChunkedResult] = ()
 
     def size_result(self, block_size: int) -> SizeResult:
         """What holds for *block_size*."""

@@ -16,6 +16,7 @@ class AnalysisRequest:
     allow_backing_file: bool
     compress_all: bool
     keep_going: bool
+    cdc: bool
     executor: str | None
     parts: Path | None
     parquet: Path | None

@@ -12,7 +12,7 @@ from ebsim.cli.option_types import FormatType
 from ebsim.cli.settings import Settings
 from ebsim.errors import MissingTool
 
-_PACKAGES = ("numpy", "polars")
+_PACKAGES = ("numpy", "polars", "pyfastcdc")
 
 
 @click.command()
@@ -40,6 +40,11 @@ _PACKAGES = ("numpy", "polars")
     help="Let an image name another file that holds part of the disk.",
 )
 @click.option("--compress-all", is_flag=True, help="Compress every block, not a sample.")
+@click.option(
+    "--cdc",
+    is_flag=True,
+    help="Cut by content as well, at 64 KiB, 512 KiB and 1 MiB, in a second read.",
+)
 @click.option("--keep-going", is_flag=True, help="Leave out images that cannot be read.")
 @click.option(
     "--executor",

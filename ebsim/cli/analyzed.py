@@ -8,6 +8,7 @@ from random import SystemRandom
 
 from ebsim.analysis.analyze_images import AnalysisOptions, analyze_images
 from ebsim.analysis.block_digests import size_name
+from ebsim.analysis.chunking_report import CHUNKING_HEADERS, chunking_rows
 from ebsim.analysis.document import analysis_document
 from ebsim.analysis.executors import workers_at
 from ebsim.analysis.fingerprint_file import write_fingerprints
@@ -49,6 +50,7 @@ def run_analysis(settings: Settings, request: AnalysisRequest) -> None:
         parts=request.parts,
         compress_all=request.compress_all,
         keep_going=request.keep_going,
+        cdc=request.cdc,
         run=f"{SystemRandom().getrandbits(64):x}",
     )
 
@@ -85,6 +87,8 @@ def _print_tables(analysis: Analysis) -> None:
     _print_sizes(analysis)
     if analysis.changes:
         _print_changes(analysis)
+    if analysis.chunked:
+        _print_chunking(analysis)
     holes = format_size(analysis.hole_bytes)
     recommended = analysis.recommended
     share = recommended.store_bytes(level) / max(1, analysis.total_bytes)
@@ -125,6 +129,11 @@ def _print_sizes(analysis: Analysis) -> None:
             ]
         )
     print_table(columns, rows)
+
+
+def _print_chunking(analysis: Analysis) -> None:
+    columns = [Column(header.upper(), is_number=True) for header in CHUNKING_HEADERS]
+    print_table(columns, chunking_rows(analysis))
 
 
 def _print_changes(analysis: Analysis) -> None:

@@ -35,6 +35,26 @@ def test_what_was_found_is_printed_as_a_table_and_as_json(tmp_path: Path) -> Non
     ]
 
 
+def test_chunks_cut_by_content_stand_beside_blocks_of_a_fixed_size(tmp_path: Path) -> None:
+    data = Random(4).randbytes(2 * MIB)
+    one = write(tmp_path / "one.img", data)
+    two = write(tmp_path / "two.img", b"moved", data)
+    page = tmp_path / "page.html"
+    table = run_ebsim("analyze", "--cdc", one, two, "--html", str(page))
+    assert table.returncode == 0, table.stderr
+    rows = {tuple(line.split()[:4]): line for line in table.stdout.splitlines()}
+    assert ("64", "KiB", "by", "content") in rows
+    assert ("1", "MiB", "fixed", "1.00") in rows
+    assert "64 KiB by content" in page.read_text()
+    told = json.loads(run_ebsim("--output", "json", "analyze", "--cdc", one, two).stdout)
+    sizes = [found["AverageSize"] for found in told["ContentDefined"]]
+    assert sizes == [64 * KIB, 512 * KIB, MIB]
+    smallest = told["ContentDefined"][0]
+    assert smallest["UniqueChunks"] < smallest["Chunks"]
+    total = smallest["UniqueBytes"] + smallest["RepeatedAcrossBytes"]
+    assert total == 4 * MIB + 5
+
+
 def test_an_image_that_is_missing_ends_it_or_is_left_out(tmp_path: Path) -> None:
     image = write(tmp_path / "disk.img", Random(2).randbytes(64 * KIB))
     gone = str(tmp_path / "gone.img")
