@@ -1,6 +1,6 @@
 """Content-defined chunks of all images: cutting them, and counting what they have in common."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import polars as pl
 from ebsim.analysis.content_chunks import (
     AVERAGE_SIZES,
     ChunkNotes,
-    chunk_image,
+    SpanTask,
+    chunk_span,
     read_chunk_notes,
 )
 from ebsim.analysis.executors import Workers
@@ -19,6 +20,10 @@ from ebsim.analysis.scanning import Skipped, run_all
 from ebsim.analysis.sharing import DIGEST_COLUMNS, digest_ranges, rows_of, rows_per_range
 from ebsim.analysis.store_cost import StoreCost, store_cost
 from ebsim.progress import Progress
+from ebsim.units import GIB
+
+SPAN_SIZE = 16 * GIB
+"""What is cut at once of an image: 20 MiB of rows, if all of it is data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,11 @@ def chunk_all(
     *,
     keep_going: bool,
     progress: Progress,
+    span_size: int = SPAN_SIZE,
 ) -> Skipped:
-    """Cut those of *images* into chunks whose chunks *folder* lacks.
+    """Cut what of *images* has no chunks in *folder* yet: first all their first spans.
+
+    A span begins where the one before it ended, so those of one image follow each other.
 
     Returns, Raises:
         As ``scan_all``.
@@ -73,64 +81,87 @@ def chunk_all(
     skipped: Skipped = {}
     progress.begin("cutting by content", sum(image.size_bytes for image in images))
 
-    def needed() -> Iterator[Image]:
+    longest = max((image.size_bytes for image in images), default=0)
+    starts = {image.name: (0,) * len(AVERAGE_SIZES) for image in images}
+    for start in range(0, longest, span_size):
+        tasks = []
         for image in images:
-            if _notes(folder, image) is None:
-                yield image
+            if image.size_bytes <= start or image.name in skipped:
+                continue
+            stop = min(start + span_size, image.size_bytes)
+            notes = _notes(folder.chunks_path(image, start, stop))
+            if notes is None:
+                tasks.append(SpanTask(image, starts[image.name], stop))
+                continue
+            starts[image.name] = tuple(notes.ends)
+            progress.advance(stop - start)
+        for task, result in run_all(chunk_span, tasks, workers):
+            if result.failure is None:
+                path = folder.chunks_path(task.image, start, task.stop)
+                folder.write(path, result.parquet)
+                starts[task.image.name] = tuple(_whole_notes(path).ends)
             else:
-                progress.advance(image.size_bytes)
-
-    for image, result in run_all(chunk_image, needed(), workers):
-        if result.failure is None:
-            folder.write(folder.chunks_path(image), result.parquet)
-        else:
-            kind, message = result.failure
-            if not keep_going:
-                raise kind(message)
-            skipped[image.name] = message
-        progress.advance(image.size_bytes)
+                kind, message = result.failure
+                if not keep_going:
+                    raise kind(message)
+                skipped[task.image.name] = message
+            progress.advance(task.stop - start)
     progress.end()
     return skipped
 
 
-def _notes(folder: PartFolder, image: Image) -> ChunkNotes | None:
-    path = folder.chunks_path(image)
+def _notes(path: Path) -> ChunkNotes | None:
     return read_chunk_notes(path) if path.exists() else None
 
 
-def count_chunks(images: Sequence[Image], folder: PartFolder) -> list[ChunkedResult]:
+def _whole_notes(path: Path) -> ChunkNotes:
+    notes = read_chunk_notes(path)
+    assert notes is not None, "the chunks were written"
+    return notes
+
+
+def count_chunks(
+    images: Sequence[Image], folder: PartFolder, *, span_size: int = SPAN_SIZE
+) -> list[ChunkedResult]:
     """Count the chunks of *images*, by rising average.
 
     Memory and cost: as ``count_sharing``, by the number of chunks.
     """
-    found = [_notes(folder, image) for image in images]
-    notes = [each for each in found if each is not None]
-    assert len(notes) == len(images), "all images were cut"
-    paths = [folder.chunks_path(image) for image in images]
+    paths = [
+        [
+            folder.chunks_path(image, start, min(start + span_size, image.size_bytes))
+            for start in range(0, image.size_bytes, span_size)
+        ]
+        for image in images
+    ]
+    notes = [list(map(_whole_notes, own)) for own in paths]
     return [
         _counted(
             paths,
             average_size,
-            [each.counts[place] for each in notes],
-            sum(each.zero_bytes[place] for each in notes),
+            [sum(span.counts[place] for span in own) for own in notes],
+            sum(span.zero_bytes[place] for own in notes for span in own),
         )
         for place, average_size in enumerate(AVERAGE_SIZES)
     ]
 
 
 def _counted(
-    paths: Sequence[Path], average_size: int, chunk_counts: Sequence[int], zero_bytes: int
+    paths: Sequence[Sequence[Path]],
+    average_size: int,
+    chunk_counts: Sequence[int],
+    zero_bytes: int,
 ) -> ChunkedResult:
     row_count = sum(chunk_counts)
     all_bytes = own_bytes = unique_bytes = distinct_count = 0
     for digests in digest_ranges(row_count, rows_per_range(row_count)):
         rows = [
-            rows_of([path], [average_size], digests).select(
+            rows_of(own_paths, [average_size], digests).select(
                 *DIGEST_COLUMNS,
                 pl.col("size_bytes").cast(pl.Int64),
                 pl.lit(place, dtype=pl.UInt32).alias("image"),
             )
-            for place, path in enumerate(paths)
+            for place, own_paths in enumerate(paths)
         ]
         own = (
             pl.concat(rows)

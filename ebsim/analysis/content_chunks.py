@@ -7,16 +7,20 @@ is not kept, as with blocks of a fixed size.  Where no chunk can see anything bu
 chunks are counted and not cut: the cut depends on the next ``max_size`` bytes and on nothing
 else.
 
-The chunks found are a Parquet file with the rows of ``parts.py``, where ``block_size`` is the
+A disk is cut a span at a time, so that memory does not grow with it: a span has the chunks
+that begin in it, and the next span goes on where they end.
+
+The chunks of a span are a Parquet file with the rows of ``parts.py``, where ``block_size`` is the
 average asked for and ``size_bytes`` stands in the place of ``block_index``.  The metadata
 entry ``ebsim.chunks`` is a JSON object: ``version`` 1, and for each average, smallest first,
-``counts`` of rows and ``zero_bytes``.
+``counts`` of rows, ``zero_bytes``, and ``ends``, where the last chunk ends.
 """
 
 import io
 import json
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +30,7 @@ from pyfastcdc import FastCDC
 from xxhash import xxh3_128_intdigest
 
 from ebsim.analysis.images import Image, Readable, opened_image
-from ebsim.analysis.piece_scan import PieceResult, plain_class
+from ebsim.analysis.piece_scan import PieceResult, clipped, plain_class
 from ebsim.errors import EbsimError
 from ebsim.units import KIB, MIB
 
@@ -44,48 +48,66 @@ class ChunkNotes(NamedTuple):
 
     counts: Sequence[int]
     zero_bytes: Sequence[int]
+    ends: Sequence[int]
 
 
-def chunk_image(image: Image) -> PieceResult:
-    """Cut *image* at every average, in one read.
+@dataclass(frozen=True, slots=True)
+class SpanTask:
+    """What to cut.  A value that can be sent to another process.
 
-    Cost: 2.5 ms of processor time a MiB of data; holes cost nothing.  Memory: 12 MiB, and
-    24 bytes a chunk, 400 MiB for a TiB of data.
+    Attributes:
+        starts: Where the first chunk of each average begins, after those of the span before.
+        stop: Where no chunk of the span begins any more.
     """
-    chunker = _DiskChunker()
+
+    image: Image
+    starts: tuple[int, ...]
+    stop: int
+
+
+def chunk_span(task: SpanTask) -> PieceResult:
+    """Cut a span of an image at every average, in one read.
+
+    Cost: 3 ms of processor time a MiB of data; holes cost next to nothing.  Memory: 20 MiB,
+    and 90 bytes a chunk.
+    """
+    chunker = _DiskChunker(task)
     try:
-        with opened_image(image) as disk:
+        with opened_image(task.image) as disk:
             chunker.cut_disk(disk)
     except EbsimError as error:
-        return PieceResult(image, failure=(plain_class(error), str(error)))
-    return PieceResult(image, _encoded(chunker.cutters))
+        return PieceResult(task.image, failure=(plain_class(error), str(error)))
+    return PieceResult(task.image, _encoded(chunker.cutters))
 
 
 class _Cutter:
     """The chunks of one average, cut as the stream goes by."""
 
-    def __init__(self, average_size: int) -> None:
+    def __init__(self, average_size: int, start: int, stop: int) -> None:
         self._chunker = FastCDC(average_size)
         self.max_size = self._chunker.max_size
         self._zero_size = next(iter(self._chunker.cut_buf(bytes(self.max_size)))).length
-        self.start = 0
+        self.start = start
+        self._stop = stop
         self.rows = array("Q")
         self.zero_bytes = 0
 
     def cut(self, window: memoryview, window_start: int, *, is_last: bool) -> None:
         """Cut what of *window* later bytes cannot change; all of it if it is the last."""
-        rest = window[self.start - window_start :]
-        done = 0
-        for chunk in self._chunker.cut_buf(rest):
-            if not is_last and len(rest) - done < self.max_size:
-                break
+        window_stop = window_start + len(window)
+        for chunk in self._chunker.cut_buf(window[self.start - window_start :]):
+            if not is_last and window_stop - self.start < self.max_size:
+                return
+            if self.start >= self._stop:
+                return
             self._keep(chunk.data)
-            done += chunk.length
-        self.start += done
+            self.start += chunk.length
 
     def skip_zeros(self, stop: int) -> None:
         """Go on over zeros that reach to *stop*, as far as a chunk sees nothing else."""
-        count = max(0, (stop - self.start - self.max_size) // self._zero_size + 1)
+        seen = (stop - self.start - self.max_size) // self._zero_size + 1
+        wanted = -(-(self._stop - self.start) // self._zero_size)
+        count = max(0, min(seen, wanted))
         self.start += count * self._zero_size
         self.zero_bytes += count * self._zero_size
 
@@ -98,23 +120,28 @@ class _Cutter:
 
 
 class _DiskChunker:
-    """A window that goes over the disk; every cutter is somewhere in it."""
+    """A window that goes over the span; every cutter is somewhere in it."""
 
-    def __init__(self) -> None:
-        self.cutters = [_Cutter(size) for size in AVERAGE_SIZES]
+    def __init__(self, task: SpanTask) -> None:
+        self.cutters = [
+            _Cutter(size, start, task.stop)
+            for size, start in zip(AVERAGE_SIZES, task.starts, strict=True)
+        ]
         # What no cutter can cut yet is shorter than the longest chunk.
-        longest = max(cutter.max_size for cutter in self.cutters)
-        self._buffer = memoryview(bytearray(longest + _WINDOW))
-        self._start = self._end = 0
+        self._longest = max(cutter.max_size for cutter in self.cutters)
+        self._buffer = memoryview(bytearray(self._longest + _WINDOW))
+        self._start = self._end = min(task.starts)
+        self._stop = task.stop
 
     def cut_disk(self, disk: Readable) -> None:
-        """Cut all of *disk*."""
-        size_bytes = disk.size_bytes
-        for extent in disk.extents():
-            self._pass_hole(min(extent.start, size_bytes))
-            self._read(disk, min(extent.stop, size_bytes))
-        self._pass_hole(size_bytes)
-        self._cut(is_last=True)
+        """Cut the span of *disk*."""
+        # As far as any chunk that begins in the span can see.
+        stop = min(disk.size_bytes, self._stop + self._longest)
+        for extent in clipped(disk.extents(self._start), self._start, stop):
+            self._pass_hole(extent.start)
+            self._read(disk, extent.stop)
+        self._pass_hole(stop)
+        self._cut(is_last=stop == disk.size_bytes)
 
     def _read(self, disk: Readable, stop: int) -> None:
         while self._end < stop:
@@ -182,6 +209,7 @@ def _encoded(cutters: Sequence[_Cutter]) -> bytes:
         "version": CHUNKS_VERSION,
         "counts": [frame.height for frame in frames],
         "zero_bytes": [cutter.zero_bytes for cutter in cutters],
+        "ends": [cutter.start for cutter in cutters],
     }
     file = io.BytesIO()
     pl.concat(frames).write_parquet(
@@ -201,4 +229,4 @@ def read_chunk_notes(file: Path) -> ChunkNotes | None:
         return None
     if notes.get("version") != CHUNKS_VERSION:
         return None
-    return ChunkNotes(notes["counts"], notes["zero_bytes"])
+    return ChunkNotes(notes["counts"], notes["zero_bytes"], notes["ends"])

@@ -38,9 +38,9 @@ class PartFolder:
         """Where the part of *image* that *task* makes is, or will be."""
         return self._path(image, VERSION, task.start, task.stop)
 
-    def chunks_path(self, image: Image) -> Path:
-        """Where the content-defined chunks of *image* are, or will be."""
-        return self._path(image, "chunks", CHUNKS_VERSION, *AVERAGE_SIZES)
+    def chunks_path(self, image: Image, start: int, stop: int) -> Path:
+        """Where the content-defined chunks of a span of *image* are, or will be."""
+        return self._path(image, "chunks", CHUNKS_VERSION, *AVERAGE_SIZES, start, stop)
 
     def _path(self, image: Image, version: int | str, *how: int) -> Path:
         identity = image.identity or f"{self._run} {image.name}"

@@ -98,7 +98,7 @@ class _Scanner:
         stretches: dict[int, bytes] = {}
         with opened_image(image) as disk:
             stop = min(self._task.stop, image.size_bytes)
-            extents = list(_clipped(disk.extents(self._task.start), self._task.start, stop))
+            extents = list(clipped(disk.extents(self._task.start), self._task.start, stop))
             data_bytes = sum(extent.stop - extent.start for extent in extents)
             for at, filled in _stretches(extents).items():
                 stretches[at // BLOCK_SIZE_MAX] = self._stretch(disk, at, filled)
@@ -134,7 +134,7 @@ def _halves(digest: bytes) -> tuple[np.uint64, np.uint64]:
     return np.uint64(high), np.uint64(low)
 
 
-def _clipped(extents: Iterator[Extent], start: int, stop: int) -> Iterator[Extent]:
+def clipped(extents: Iterator[Extent], start: int, stop: int) -> Iterator[Extent]:
     """Yield what of *extents* lies between *start* and *stop*."""
     for extent in extents:
         if extent.start >= stop:

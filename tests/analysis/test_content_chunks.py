@@ -10,12 +10,13 @@ import pytest
 from pyfastcdc import FastCDC
 
 from ebsim.analysis.analyze_images import AnalysisOptions, analyze_images
-from ebsim.analysis.chunk_counting import ChunkedResult
-from ebsim.analysis.content_chunks import AVERAGE_SIZES, chunk_image, read_chunk_notes
+from ebsim.analysis.chunk_counting import ChunkedResult, chunk_all, count_chunks
+from ebsim.analysis.content_chunks import AVERAGE_SIZES, SpanTask, chunk_span, read_chunk_notes
 from ebsim.analysis.document import analysis_document
 from ebsim.analysis.executors import Workers
 from ebsim.analysis.image_list import ImageList
 from ebsim.analysis.images import Image
+from ebsim.analysis.part_folder import part_folder
 from ebsim.analysis.report_page import report_page
 from ebsim.analysis.results import Analysis
 from ebsim.errors import SourceUnusable
@@ -95,10 +96,32 @@ def test_holes_count_as_the_zeros_they_read_as(tmp_path: Path) -> None:
     assert with_holes.chunked == without.chunked
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("span_size", [1 * MIB, 7 * MIB + 5])
+def test_spans_have_the_same_chunks_as_the_whole(tmp_path: Path, span_size: int) -> None:
+    disk = write_disk(tmp_path / "disk.img", *layout_of_holes(Random(3)))
+    images = images_in(disk)
+    with part_folder(None, "") as folder, ThreadPoolExecutor(2) as pool:
+        workers = Workers(pool, 2)
+        left_out = chunk_all(
+            images,
+            folder,
+            workers,
+            keep_going=False,
+            progress=Unwatched(),
+            span_size=span_size,
+        )
+        chunked = count_chunks(images, folder, span_size=span_size)
+    assert left_out == {}
+    content = disk.read_bytes()
+    for result in chunked:
+        assert figures(result) == cut_directly([content], result.average_size)
+
+
 def test_a_disk_of_one_long_hole_has_no_chunks_and_is_not_read(tmp_path: Path) -> None:
     disk = write_disk(tmp_path / "empty.img", 1 << 42, {})
     path = tmp_path / "chunks"
-    path.write_bytes(chunk_image(images_in(disk)[0]).parquet)
+    path.write_bytes(chunk_span(SpanTask(images_in(disk)[0], (0, 0, 0), 1 << 42)).parquet)
     notes = read_chunk_notes(path)
     assert notes is not None
     assert notes.counts == [0, 0, 0]
@@ -188,7 +211,7 @@ def test_chunks_that_were_kept_are_not_cut_again_unless_damaged(tmp_path: Path) 
         with Asked() as executor:
             options = AnalysisOptions(cdc=True, parts=parts, workers=Workers(executor, 2))
             analysis = analyze_images(images_in(disk), options)
-        return analysis, executor.asked.count(chunk_image)
+        return analysis, executor.asked.count(chunk_span)
 
     first, again = run(), run()
     assert (first[1], again[1]) == (1, 0)
