@@ -13,6 +13,7 @@ from ebsim.catalog.snapshot import SnapshotState
 from ebsim.catalog.volume import Volume
 from ebsim.durable_files import write_atomically
 from ebsim.engine.region import Region
+from ebsim.engine.volume_size import note_size
 from ebsim.engine.volume_stands_alone import volume_stands_alone
 from ebsim.errors import Conflict, InvalidRequest, VolumeInUse
 from ebsim.ids import Digest, SnapshotId, VolumeId
@@ -132,6 +133,8 @@ def open_volume(
         stack.callback(device.close)
         if device.origin is None and volume.origin is not None:
             volume_stands_alone(region, volume_id)
+        if device.size_bytes > volume.size_bytes:
+            volume = note_size(region, volume_id, device.size_bytes)
         hydrator = None
         if hydrates and device.origin is not None:
             hydrator = Hydrator(

@@ -1,22 +1,16 @@
 """Growing a volume, whether a process has it open or not.
 
 The volume's own state grows first and the catalog follows: if a crash comes between, the
-state is what counts, and the catalog says so when the volume is resized or snapshotted
-next.
+state is what counts (``volume_size.py``).
 """
 
-from dataclasses import replace
-
-from ebsim.catalog.records import find_volume, put_volume
 from ebsim.catalog.volume import Volume
-from ebsim.engine.kept_records import write_current_record
 from ebsim.engine.open_volume import local_volume, open_volume, volume_folder
-from ebsim.engine.record_events import volume_modified
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
-from ebsim.errors import InvalidRequest, UnsupportedParameter, VolumeNotFound
+from ebsim.engine.volume_size import note_size
+from ebsim.errors import InvalidRequest, UnsupportedParameter
 from ebsim.ids import VolumeId
-from ebsim.metadata.transactions import Transaction
 from ebsim.sources.source import SIZE_BYTES_MAX
 from ebsim.units import GIB, format_size
 from ebsim.volumes.control import ControlClient, NotServed
@@ -39,7 +33,7 @@ def resize_volume(region: Region, name: str, size_gib: int) -> Volume:
     recover(region)
     with region.session():
         grow(region, volume.volume_id, size_bytes)
-        return _note(region, volume.volume_id, size_bytes)
+        return note_size(region, volume.volume_id, size_bytes)
 
 
 def check_growth(region: Region, name: str, size_gib: int) -> tuple[Volume, int]:
@@ -82,21 +76,3 @@ def _refuse_shrinking(volume_id: VolumeId, size_bytes: int, wanted_bytes: int) -
             f"{format_size(wanted_bytes)}. Nothing was changed. Copy what is on it to a new "
             "volume of that size."
         )
-
-
-def _note(region: Region, volume_id: VolumeId, size_bytes: int) -> Volume:
-    def note(txn: Transaction) -> Volume:
-        volume = find_volume(txn, volume_id)
-        if volume is None or volume.is_deleted:
-            raise VolumeNotFound(volume_id)
-        grown = replace(volume, size_bytes=max(size_bytes, volume.size_bytes))
-        put_volume(txn, grown)
-        if grown != volume:
-            # What is seen of a modification on the real service; there is nothing to wait for.
-            volume_modified(txn, region, grown, "optimizing")
-            volume_modified(txn, region, grown, "completed")
-        return grown
-
-    volume = region.metadata.run(note)
-    write_current_record(region, volume_id)
-    return volume

@@ -1,4 +1,4 @@
-"""Volumes' folders that a process left half made or half removed.
+"""Volumes' folders that a process left half made or half removed, and sizes not noted yet.
 
     folder        the volume's row         what becomes of the folder
     .new-VOL      there                    renamed to VOL
@@ -10,11 +10,14 @@
 A folder whose lock somebody holds is somebody's work, and left alone.
 """
 
+from contextlib import suppress
 from os.path import samestat
 
 from ebsim.catalog.records import find_volume
-from ebsim.engine.kept_records import VOLUMES, settle_kept_records
+from ebsim.engine.kept_records import VOLUMES, settle_kept_records, volume_ids
 from ebsim.engine.region import Region
+from ebsim.engine.volume_size import note_size
+from ebsim.errors import MetadataCorrupt, UnsupportedFormat, VolumeNotFound
 from ebsim.ids import VolumeId, is_whole_id
 from ebsim.volumes.volume_folder import VolumeFolder
 
@@ -23,7 +26,7 @@ GONE_PREFIX = ".gone-"
 
 
 def settle_volumes(region: Region) -> None:
-    """Bring every folder, and every kept record, to a state that lasts.
+    """Bring every folder, size and kept record to a state that lasts.
 
     May be done by several processes at once.
     """
@@ -32,6 +35,7 @@ def settle_volumes(region: Region) -> None:
         volume_id = unsettled_volume(name)
         if volume_id is not None:
             _settle(region, VolumeFolder(region.files, volumes / name), volume_id)
+    _settle_sizes(region)
     settle_kept_records(region)
 
 
@@ -41,6 +45,25 @@ def unsettled_volume(name: str) -> VolumeId | None:
         if name.startswith(prefix) and is_whole_id(name.removeprefix(prefix), "vol"):
             return VolumeId(name.removeprefix(prefix))
     return None
+
+
+def _settle_sizes(region: Region) -> None:
+    """Let the catalog say how large the volumes are that were grown.
+
+    A size that a state has is durable, so it may be noted while somebody has the volume open.
+    """
+    for volume_id in volume_ids(region.files, region.path):
+        volume = region.metadata.read(lambda reader: find_volume(reader, volume_id))  # noqa: B023 (called at once)
+        if volume is None or volume.is_deleted:
+            continue
+        try:
+            state = VolumeFolder(region.files, region.path / VOLUMES / volume_id).load()
+        except (MetadataCorrupt, UnsupportedFormat):
+            # Whoever opens it is told, and so is whoever checks the store.
+            continue
+        if state.size_bytes > volume.size_bytes:
+            with suppress(VolumeNotFound):
+                note_size(region, volume_id, state.size_bytes)
 
 
 def _settle(region: Region, folder: VolumeFolder, volume_id: VolumeId) -> None:

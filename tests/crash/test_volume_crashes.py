@@ -23,12 +23,14 @@ from ebsim.engine.fast_restore import (
     disable_fast_restore,
     enable_fast_restore,
 )
+from ebsim.engine.kept_records import read_record
 from ebsim.engine.list_volumes import list_volumes
-from ebsim.engine.open_volume import open_volume
+from ebsim.engine.open_volume import open_volume, volume_folder
 from ebsim.engine.recovery import recover
 from ebsim.engine.recycle_bin import restore_volume_from_bin, volumes_in_bin
 from ebsim.engine.region import Region
 from ebsim.engine.remove_volume import remove_volume
+from ebsim.engine.resize_volume import resize_volume
 from ebsim.engine.retention_rules import RuleRequest, create_rule
 from tests.conftest import PROFILE
 from tests.crash.recorded_store import open_small_store, quick_directory, recorded_store
@@ -37,6 +39,7 @@ from tests.crash.scenes import one, prepare
 from tests.crash.simulated_disk import CrashState, crash_states, materialise
 from tests.engine.store_audit import complaints_about
 
+GROWN = 2 << 20
 REORDERINGS = 200 if PROFILE == "deep" else 16
 
 Contents = dict[str, bytes]
@@ -59,6 +62,11 @@ def local(region: Region) -> list[Volume]:
 def remove(region: Region, disk: Path, contents: Contents) -> None:
     del disk, contents
     remove_volume(region, local(region)[0].volume_id)
+
+
+def grow(region: Region, disk: Path, contents: Contents) -> None:
+    del disk, contents
+    resize_volume(region, local(region)[0].volume_id, 1)
 
 
 def into_the_bin(region: Region, disk: Path, contents: Contents) -> None:
@@ -136,6 +144,48 @@ def test_a_crash_at_any_step_leaves_a_volume_whole_or_nothing_of_it(
             count += 1
     figure(f"{count} crash states")
     assert count > 10, "the verb was not recorded"
+
+
+@pytest.mark.slow
+def test_a_crash_while_a_volume_grows_leaves_a_size_on_which_all_agree(
+    monkeypatch: pytest.MonkeyPatch, figure: Callable[[str], None]
+) -> None:
+    # Every crash state is written out: a GiB of a test is 2 MiB.
+    monkeypatch.setattr("ebsim.engine.resize_volume.GIB", GROWN)
+    scene, found = StoreScene(made, grow), list[int]()
+    with quick_directory() as folder:
+        home, disk, contents = prepare(scene, folder)
+        data = next(iter(contents.values()))
+        with recorded_store(home, Random("recorded")) as (region, recording, metadata):
+            scene.verb(region, disk, contents)
+        for state in crash_states(recording.journal, reorderings=REORDERINGS):
+            noted = metadata.volumes[int(state.marks[-1]) if state.marks else 0]
+            found.append(grown_size(state, noted, data, folder / "crashed"))
+    figure(f"{found.count(GROWN)} of {len(found)} crash states have grown")
+    assert set(found) == {len(data), GROWN}
+
+
+def grown_size(state: CrashState, noted: list[Volume], data: bytes, home: Path) -> int:
+    """The size after recovery, which the catalog, the kept record and the state all have."""
+    home.mkdir()
+    materialise(state, home)
+    region = open_small_store(home, Random(str(state)))
+    try:
+        recover(region)
+        assert complaints_about(region) == [], state
+        (volume,) = local(region)
+        assert volume.size_bytes >= max(one.size_bytes for one in noted if one.is_local), state
+        folder = volume_folder(region, volume.volume_id)
+        assert folder.load().size_bytes == volume.size_bytes, state
+        assert read_record(region.files, folder.path) == volume, state
+        with open_volume(region, volume.volume_id, "test", hydrates=False) as opened:
+            found = bytearray(volume.size_bytes)
+            opened.device.read_at(0, memoryview(found))
+        assert found == data.ljust(volume.size_bytes, b"\0"), state
+        return volume.size_bytes
+    finally:
+        region.close()
+        shutil.rmtree(home)
 
 
 def examine(state: CrashState, expected: list[Volume], data: bytes, home: Path) -> None:

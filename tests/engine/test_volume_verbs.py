@@ -172,6 +172,17 @@ def test_a_volume_grows_by_zeros(region: Region, lazy: str, is_open: bool) -> No
     assert show_volume(region, lazy).size_bytes == status(region, lazy).volume.size_bytes == GIB
 
 
+def test_whoever_opens_a_volume_notes_the_size_that_a_crash_kept_from_the_catalog(
+    region: Region, lazy: str
+) -> None:
+    with opened(region, lazy) as found:
+        found.device.grow(GIB)
+    assert show_volume(region, lazy).size_bytes == BLOCKS * BLOCK
+    with opened(region, lazy) as found:
+        assert found.volume.size_bytes == GIB
+    assert show_volume(region, lazy).size_bytes == GIB
+
+
 def test_a_volume_does_not_shrink(region: Region) -> None:
     made = create_volume(region, VolumeOptions(size_gib=2))
     with pytest.raises(UnsupportedParameter, match=r"cannot shrink to 1\.00 GiB"):
