@@ -119,7 +119,8 @@ class DiskImage:
 def _check(file: OpenedFile, image_format: ImageFormat) -> BackingFile | None:
     if file.is_block_device:
         raise SourceUnusable(
-            f"{file.location} is a block device, which is read as raw only. No snapshot was made."
+            f"{file.location} is a block device, which is read as raw only. "
+            "Nothing was made from it."
         )
     return check_image(ImageBytes(file), image_format)
 
@@ -139,12 +140,14 @@ def _check_backing(location: str, backing: BackingFile, *, is_allowed: bool) -> 
         if not is_allowed:
             raise SourceUnusable(
                 f"{location} takes data from another file, {backing.name!r}, which an image may "
-                "not choose. No snapshot was made. If you trust both, use --allow-backing-file."
+                "not choose. Nothing was made from it. If you trust both, use "
+                "--allow-backing-file."
             )
         if not backing.format or ":" in backing.name.partition("/")[0]:
             raise SourceUnusable(
                 f"{location} names its backing file {backing.name!r} without its format, or not "
-                "as a plain file. No snapshot was made. Say what it is with 'qemu-img rebase -u'."
+                "as a plain file. Nothing was made from it. Say what it is with "
+                "'qemu-img rebase -u'."
             )
         path = Path(location).parent / backing.name
         backing_format = parse_format(backing.format)

@@ -58,7 +58,7 @@ class ImageBytes:
             raise SourceUnusable(
                 f"{self.location} is truncated: {what} should lie at bytes {offset_bytes} to "
                 f"{offset_bytes + size_bytes}, and the file ends at byte {self.size_bytes}. "
-                "No snapshot was made. Copy the image again from where it came."
+                "Nothing was made from it. Copy the image again from where it came."
             )
 
     def require_data(
@@ -74,5 +74,5 @@ class ImageBytes:
     def refusal(self, reason: str, remedy: str = "") -> SourceUnusable:
         """The error that this image is not taken for *reason*."""
         return SourceUnusable(
-            f"{self.location} {reason}. No snapshot was made.{' ' if remedy else ''}{remedy}"
+            f"{self.location} {reason}. Nothing was made from it.{' ' if remedy else ''}{remedy}"
         )

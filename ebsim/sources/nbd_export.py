@@ -115,7 +115,7 @@ class NbdExport:
     def _unreadable(self, offset_bytes: int, error: EbsimError) -> SourceUnusable:
         return SourceUnusable(
             f"{self._location} cannot be read at byte {offset_bytes}: {_PROGRAM}: {error}. "
-            "No snapshot was made."
+            "Nothing was made from it."
         )
 
     def close(self) -> None:
@@ -205,5 +205,5 @@ def _not_served(location: str, reason: str) -> SourceUnusable:
     # qemu repeats what it finds in images, whose authors may wish for a terminal's ear.
     printable = "".join(letter if letter.isprintable() else "?" for letter in reason)
     return SourceUnusable(
-        f"{location} cannot be opened by {_PROGRAM}: {printable}. No snapshot was made."
+        f"{location} cannot be opened by {_PROGRAM}: {printable}. Nothing was made from it."
     )

@@ -112,12 +112,12 @@ def read_fully(fd: int, buffer: memoryview, offset_bytes: int, *, location: str)
         except OSError as error:
             raise SourceUnusable(
                 f"{location} cannot be read at byte {offset_bytes + filled}: "
-                f"{error.strerror}. No snapshot was made."
+                f"{error.strerror}. Nothing was made from it."
             ) from error
         if count == 0:
             raise SourceUnusable(
                 f"{location} shrank while it was read: {len(buffer)} bytes were expected at "
-                f"byte {offset_bytes} and {filled} found. No snapshot was made. Snapshot it "
+                f"byte {offset_bytes} and {filled} found. Nothing was made from it. Try "
                 "again when nothing writes to it."
             )
         filled += count

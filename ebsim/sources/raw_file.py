@@ -126,14 +126,14 @@ class RawFile:
         if found < self._size_bytes:
             raise SourceUnusable(
                 f"{self.location} shrank while it was read: {self._size_bytes} bytes were "
-                f"expected and {found} found. No snapshot was made. Snapshot it again when "
+                f"expected and {found} found. Nothing was made from it. Try again when "
                 "nothing writes to it."
             )
 
     def _unreadable(self, offset_bytes: int, error: OSError) -> SourceUnusable:
         return SourceUnusable(
             f"{self.location} cannot be searched for data at byte {offset_bytes}: "
-            f"{error.strerror}. No snapshot was made."
+            f"{error.strerror}. Nothing was made from it."
         )
 
 

@@ -68,6 +68,14 @@ def test_an_image_that_is_missing_ends_it_or_is_left_out(tmp_path: Path) -> None
     assert f"left out {gone}" in left_out.stderr
 
 
+def test_no_error_of_an_analysis_speaks_of_snapshots(tmp_path: Path) -> None:
+    cut_off = write(tmp_path / "disk.qcow2", b"QFI\xfb\0\0\0\3", bytes(20))
+    refused = run_ebsim("analyze", cut_off)
+    assert refused.returncode == ExitCode.SOURCE_UNUSABLE
+    assert cut_off in refused.stderr
+    assert "snapshot" not in refused.stderr
+
+
 def test_a_folder_is_its_files_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for day in (10, 9, 1):
         write(tmp_path / f"day-{day}.img", Random(day).randbytes(8 * KIB))
