@@ -39,6 +39,7 @@ _READERS_MAX: Final = 2048
 _SPARE_READERS: Final = 8
 _HOUSEKEEPING_INTERVAL: Final = 16
 _MAPPED_RESIDENT_MAX: Final = 64 << 20
+"""Beyond what the process has mapped of other files, programs' code above all."""
 
 # LMDB allows a file to be open once in a process, so who has it open is a fact of the
 # process and of nothing smaller.  By process id: a forked child must open its own.
@@ -59,6 +60,7 @@ class LmdbEnvironment:
         self._begun_count = 0
         self._doubtful = False
         self._thread = threading.local()
+        self._resident_elsewhere = mapped_resident_bytes()
         self._open()
 
     def enter(self) -> tuple[lmdb.Environment, "dict[Table, lmdb._Database]"]:
@@ -93,8 +95,9 @@ class LmdbEnvironment:
 
     def trim(self) -> None:
         """Drop the mapped pages of the file from this process if they have become many."""
-        if mapped_resident_bytes() > _MAPPED_RESIDENT_MAX:
+        if mapped_resident_bytes() - self._resident_elsewhere > _MAPPED_RESIDENT_MAX:
             drop_mapped(*self._mapping)
+            self._resident_elsewhere = mapped_resident_bytes()
 
     def close(self) -> None:
         with self._idle:

@@ -22,7 +22,6 @@ from ebsim.metadata.lmdb_check import verify_rows
 from ebsim.metadata.lmdb_environment import open_lmdb
 from ebsim.metadata.lmdb_errors import translate
 from ebsim.metadata.lmdb_metadata import LmdbMetadata
-from ebsim.metadata.mapped_pages import drop_mapped, find_mapping, mapped_resident_bytes
 from ebsim.metadata.network_filesystems import network_filesystem_of
 from ebsim.metadata.transactions import Table
 from ebsim.units import MIB
@@ -304,17 +303,6 @@ def test_rows_that_rise_past_the_end_fill_their_pages(metadata):
         put(metadata, Table.CHUNKS, (b"%08d" % first, b"y" * 1010))
 
     assert metadata.live_bytes() < 1450 * 2000
-
-
-def test_pages_taken_out_of_memory_are_read_again(metadata, path):
-    rows = [(b"%04d" % n, bytes(3000)) for n in range(3000)]
-    put(metadata, Table.NODES, *rows)
-    assert rows_of(metadata, Table.NODES) == rows
-    before = mapped_resident_bytes()
-    drop_mapped(*find_mapping(path / "data.mdb"))
-
-    assert mapped_resident_bytes() < before - 8 * MIB
-    assert rows_of(metadata, Table.NODES) == rows
 
 
 def lmdb_error(kind: type[lmdb.Error], code: int) -> lmdb.Error:
