@@ -41,8 +41,8 @@ from ebsim.attach.nbd_server import Export, NbdServer
 from ebsim.cli.settings import DEFAULT_ACCOUNT, DEFAULT_REGION
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.create_volume import VolumeOptions, create_volume
+from ebsim.engine.holds import reading
 from ebsim.engine.list_snapshots import show_snapshot
-from ebsim.engine.open_snapshot import reading
 from ebsim.engine.open_volume import open_volume
 from ebsim.engine.region import Region, open_region
 from ebsim.engine.remove_volume import remove_volume
