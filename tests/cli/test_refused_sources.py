@@ -114,7 +114,7 @@ def test_a_disk_that_shrinks_while_it_is_read_gives_no_snapshot(store: Store) ->
         process.send_signal(signal.SIGCONT)
         out, error = process.communicate()
     done = subprocess.CompletedProcess(process.args, process.returncode, out, error)
-    assert_refused(done, ExitCode.SOURCE_UNUSABLE, "shrank while it was read", "No snapshot")
+    assert_refused(done, ExitCode.SOURCE_UNUSABLE, "shrank while it was read", "Nothing was made")
     assert listed_ids(store.home) == [store.snapshot_id]
     assert_whole(store.home)
 
