@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ebsim.errors import SourceUnusable
 from ebsim.sources.raw_file import RawFile
 from ebsim.sources.source import Extent, Source
+from tests.open_descriptors import open_descriptors
 
 PAGE = 4096
 
@@ -244,11 +245,11 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
 def test_closing_leaves_no_descriptor_open(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_bytes(b"x")
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_descriptors()
     source = RawFile(path)
     source.close()
     source.close()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_descriptors() <= before
 
 
 def test_a_clone_is_a_point_in_time(cloning_folder: Path) -> None:

@@ -1,7 +1,6 @@
 """System calls that fail for as long as a test wants them to, by name and by file."""
 
 import errno
-import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -75,18 +74,3 @@ class FailingCalls(SystemCalls):
     stat = _watched("stat")
     fstat = _watched("fstat")
     flock = _watched("flock")
-
-
-def open_descriptors() -> list[str]:
-    """What this process has open, to tell whether something was left open."""
-    # What nobody can reach any more would be closed at some time in between.  What all the
-    # tests before left reachable is not looked through again each time: it is a gigabyte.
-    gc.collect()
-    gc.freeze()
-    found = []
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            found.append(str(link.readlink()))
-        except FileNotFoundError:  # the directory's own
-            continue
-    return sorted(found)

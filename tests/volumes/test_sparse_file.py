@@ -15,7 +15,8 @@ from ebsim.system_calls import Buffer, SystemCalls
 from ebsim.units import TIB
 from ebsim.volumes.sparse_file import SparseFile, segment_paths
 from tests.crash.recorded_store import quick_directory
-from tests.volumes.failing_calls import FailingCalls, open_descriptors
+from tests.open_descriptors import open_descriptors
+from tests.volumes.failing_calls import FailingCalls
 
 SEGMENT_BITS = 13
 SEGMENT = 1 << SEGMENT_BITS
@@ -118,7 +119,7 @@ def test_a_missing_segment_is_not_taken_for_zeros(tmp_path: Path, lost: int) -> 
     before = open_descriptors()
     with pytest.raises(FileNotFoundError):
         SparseFile(Files(), tmp_path / "data", SIZE, create=False)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_a_file_that_was_cut_off_is_an_error_not_zeros(tmp_path: Path) -> None:
