@@ -11,6 +11,7 @@ from ebsim import errors
 from ebsim.api.faults import ApiError, Malformed, RequestInvalid, UnknownMember, Violation
 from ebsim.api.service_models import Service, Wire
 from ebsim.catalog.client_tokens import ClientTokenReused
+from ebsim.engine import kms_keys
 from ebsim.engine.direct import refusals
 
 Translation = Callable[[errors.EbsimError], ApiError]
@@ -79,6 +80,9 @@ _EC2_CODES: Mapping[type[errors.EbsimError], Translation] = {
     errors.SnapshotNotFound: _missing_snapshot,
     errors.VolumeNotFound: _missing_volume,
     errors.InstanceNotFound: _missing_instance,
+    kms_keys.KeyNotFound: _ec2("InvalidKmsKey.NotFound"),
+    kms_keys.KeyOfOthers: _ec2("InvalidKmsKey.NotFound"),
+    kms_keys.KeyArnMalformed: _ec2("InvalidKmsKey.NotFound"),
     errors.NotFound: _ec2("InvalidParameterValue"),
     errors.VolumeInUse: _ec2("VolumeInUse"),
     ClientTokenReused: _token_reused,
@@ -128,7 +132,18 @@ _RBIN_CODES = {
     errors.RuleLocked: _rest("ConflictException", 409, "INVALID_RULE_STATE"),
     errors.QuotaExceeded: _rest("ServiceQuotaExceededException", 402, "SERVICE_QUOTA_EXCEEDED"),
 }
-_KMS_CODES = {**_JSON_CODES, errors.NotFound: _rest("NotFoundException", 400)}
+_KMS_CODES = {
+    **_JSON_CODES,
+    errors.NotFound: _rest("NotFoundException", 400),
+    errors.UnsupportedParameter: _rest("UnsupportedOperationException", 400),
+    errors.QuotaExceeded: _rest("LimitExceededException", 400),
+    errors.EbsimError: _rest("KMSInternalException", 500),
+    kms_keys.KeyOfOthers: _rest("AccessDeniedException", 400),
+    kms_keys.KeyArnMalformed: _rest("InvalidArnException", 400),
+    kms_keys.AliasIncomplete: _rest("InvalidAliasNameException", 400),
+    kms_keys.AliasReserved: _rest("NotAuthorizedException", 400),
+    kms_keys.AliasExists: _rest("AlreadyExistsException", 400),
+}
 _DLM_CODES = {
     **_JSON_CODES,
     errors.UnsupportedParameter: _rest("InvalidRequestException", 400),

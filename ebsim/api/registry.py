@@ -23,6 +23,7 @@ from ebsim.api.ec2 import (
     volume_health,
     volumes,
 )
+from ebsim.api.kms import keys
 from ebsim.api.rbin import rules
 from ebsim.api.sts import caller
 
@@ -50,6 +51,7 @@ GROUPS: Mapping[str, Sequence[Sequence[Action]]] = {
         imports.ACTIONS,
         instances.ACTIONS,
     ),
+    "kms": (keys.ACTIONS,),
     "rbin": (rules.ACTIONS,),
     "sts": (caller.ACTIONS,),
 }

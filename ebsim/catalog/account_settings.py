@@ -24,14 +24,22 @@ class BlockPublicAccess(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccountSettings:
-    """The settings of *account_id*."""
+    """The settings of *account_id*.
+
+    Attributes:
+        default_key_id: The KMS key that EBS takes; empty for Amazon's.
+    """
 
     account_id: AccountId
     block_public_access: BlockPublicAccess = BlockPublicAccess.UNBLOCKED
+    default_key_id: str = ""
 
 
 def settings_to_json(settings: AccountSettings) -> dict[str, Any]:
-    return asdict(settings)
+    values = asdict(settings)
+    if not settings.default_key_id:
+        del values["default_key_id"]
+    return values
 
 
 def settings_from_json(values: Mapping[str, Any]) -> AccountSettings:

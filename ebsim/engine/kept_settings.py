@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ebsim.chunkstore.ledger import scan_all
 from ebsim.durable_files import Files, write_atomically
 from ebsim.engine.kept_records import encode_record, read_kept
 from ebsim.engine.region import Region
@@ -19,8 +20,12 @@ from ebsim.errors import MetadataCorrupt, UnsupportedFormat
 from ebsim.metadata.transactions import Table, Transaction
 
 SETTINGS = "settings"
-KEPT_TABLES = (Table.RETENTION_RULES, Table.FAST_RESTORES, Table.ACCOUNT_SETTINGS)
-_ROWS_MAX = 1 << 16
+KEPT_TABLES = (
+    Table.RETENTION_RULES,
+    Table.FAST_RESTORES,
+    Table.ACCOUNT_SETTINGS,
+    Table.KMS_KEYS,
+)
 _SUFFIX = ".json"
 _KIND = "row"
 
@@ -69,7 +74,7 @@ def unsettled_rows(region: Region) -> list[tuple[Table, bytes]]:
     """The rows whose files are not what the metadata says, or that only files say are there."""
     found = []
     for table in KEPT_TABLES:
-        rows = dict(region.metadata.read(lambda reader: reader.scan(table, limit=_ROWS_MAX)))  # noqa: B023 (called at once)
+        rows = dict(region.metadata.read(lambda reader: list(scan_all(reader, table))))  # noqa: B023 (called at once)
         keys = rows.keys() | set(_kept_keys(region.files, region.path, table))
         for key in sorted(keys):
             try:

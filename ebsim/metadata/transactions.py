@@ -43,6 +43,7 @@ class Table(StrEnum):
     RETENTION_RULES = "retention_rules"  # owner, rule id -> the rule
     FAST_RESTORES = "fast_restores"  # account, snapshot id, zone -> its state and pool
     ACCOUNT_SETTINGS = "account_settings"  # account -> what it set for the region
+    KMS_KEYS = "kms_keys"  # account, key id -> the key and its aliases
     VOLUMES = "volumes"  # volume id -> the volume
     VOLUMES_BY_SOURCE = "volumes_by_source"
     INSTANCES = "instances"  # instance id -> the instance

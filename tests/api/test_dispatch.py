@@ -189,9 +189,6 @@ def test_nothing_is_encrypted_and_that_is_said(ec2: Any) -> None:
     assert ec2.get_ebs_encryption_by_default()["EbsEncryptionByDefault"] is False
     assert ec2.disable_ebs_encryption_by_default()["EbsEncryptionByDefault"] is False
     assert code_of(refused(ec2.enable_ebs_encryption_by_default)) == "UnsupportedOperation"
-    assert ec2.get_ebs_default_kms_key_id()["KmsKeyId"] == "alias/aws/ebs"
-    mine = refused(ec2.modify_ebs_default_kms_key_id, KmsKeyId="alias/mine")
-    assert code_of(mine) == "InvalidKmsKey.NotFound"
 
 
 def test_tags_are_set_found_and_removed(client: ClientMaker, region: Any, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ SEEDS = range(20)
 
 
 @pytest.fixture
-def owned(ec2: Any, region: Region, tmp_path: Path) -> list[str]:
+def owned(ec2: Any, client: ClientMaker, region: Region, tmp_path: Path) -> list[str]:
     """Ids of private things that the first account has."""
     image = tmp_path / "disk.img"
     image.write_bytes(Random(3).randbytes(1 << 16))
@@ -35,10 +35,14 @@ def owned(ec2: Any, region: Region, tmp_path: Path) -> list[str]:
     free = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
     ids = [*map(str, snapshots), attached, free, instance["InstanceId"]]
     ec2.create_tags(Resources=[ids[0], free], Tags=[{"Key": "whose", "Value": "mine"}])
-    return ids
+    kms = client("kms")
+    key_id = kms.create_key()["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName="alias/private", TargetKeyId=key_id)
+    ec2.modify_ebs_default_kms_key_id(KmsKeyId=key_id)
+    return [*ids, key_id]
 
 
-def all_of(ec2: Any, sts: Any) -> dict[str, Any]:
+def all_of(ec2: Any, sts: Any, kms: Any) -> dict[str, Any]:
     """Everything that an account sees of its own."""
     found = {
         "snapshots": ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"],
@@ -47,6 +51,8 @@ def all_of(ec2: Any, sts: Any) -> dict[str, Any]:
         "tags": ec2.describe_tags()["Tags"],
         "locks": ec2.describe_locked_snapshots()["Snapshots"],
         "bin": ec2.list_snapshots_in_recycle_bin()["Snapshots"],
+        "default key": ec2.get_ebs_default_kms_key_id()["KmsKeyId"],
+        "aliases": kms.list_aliases()["Aliases"],
         "who": sts.get_caller_identity()["Account"],
     }
     for one in found["snapshots"]:
@@ -59,7 +65,7 @@ def all_of(ec2: Any, sts: Any) -> dict[str, Any]:
 def test_another_account_learns_and_changes_nothing(
     desk: Desk, client: ClientMaker, ec2: Any, owned: list[str]
 ) -> None:
-    before = all_of(ec2, client("sts"))
+    before = all_of(ec2, client("sts"), client("kms"))
     stranger = replace(desk, auth=Auth.NONE, default_account=OTHER_ACCOUNT)
     for of, actions in ACTIONS.items():
         served = service(of)
@@ -70,4 +76,4 @@ def test_another_account_learns_and_changes_nothing(
                 found = answer(stranger, request)
                 told = [one for one in owned if one.encode() in found.body]
                 assert found.status >= 400 or not told, (name, request, found.body)
-    assert all_of(ec2, client("sts")) == before
+    assert all_of(ec2, client("sts"), client("kms")) == before

@@ -16,6 +16,7 @@ from ebsim.engine.compact_store import compact_store
 from ebsim.engine.copy_snapshot import CopyOptions, copy_snapshot
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.delete_snapshot import delete_snapshots
+from ebsim.engine.kms_keys import choose_default_key, create_alias, create_key
 from ebsim.engine.list_snapshots import list_snapshots
 from ebsim.engine.recovery import recover
 from ebsim.engine.recycle_bin import restore_snapshot_from_bin, sweep_recycle_bin
@@ -135,6 +136,12 @@ def compact(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
 def tag(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
     del disk
     tag_snapshot(region, next(iter(contents)), {"colour": "green"})
+
+
+def choose_a_key(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
+    del disk, contents
+    create_alias(region, "alias/disks", create_key(region).key_id)
+    choose_default_key(region, "alias/disks")
 
 
 def into_the_bin(region: Region, disk: Path, contents: dict[str, bytes]) -> None:
@@ -287,6 +294,7 @@ SCENES = {
     "end a temporary restore": Scene(temporarily, settle),
     "delete an archived one": Scene(archived, delete_first),
     "tag": Scene(one, tag),
+    "choose a key": Scene(one, choose_a_key),
     "delete into the recycle bin": Scene(three, into_the_bin),
     "take out of the recycle bin": Scene(in_the_bin, out_of_the_bin),
     "empty the recycle bin": Scene(partial(in_the_bin, days_ago=2), empty_the_bin),

@@ -15,9 +15,9 @@ _HEAD = """# What the APIs support
 Made from botocore's service models and the actions that are served, by
 `python -m tests.tidy.support_table`; a test compares this page with the code.
 
-A parameter that is not supported is refused with `UnsupportedParameter` (`ValidationException`
-where answers are JSON), an action that is not served with `InvalidAction`
-(`UnknownOperationException`): nothing is accepted and ignored. `Encrypted` and
+A parameter that is not supported is refused with `UnsupportedParameter` (where answers are JSON
+with `ValidationException`, or what the service has for it), an action that is not served with
+`InvalidAction` (`UnknownOperationException`): nothing is accepted and ignored. `Encrypted` and
 `MultiAttachEnabled` can only be false. `DryRun` works everywhere. `A.B` is a member of A, or of
 each of A's elements.
 """

@@ -4,8 +4,8 @@ from ebsim.api.action import action
 from ebsim.api.call import Call
 from ebsim.api.faults import ApiError
 from ebsim.api.params import Answer, Params
-
-DEFAULT_KEY = "alias/aws/ebs"
+from ebsim.catalog.kms_key import key_arn
+from ebsim.engine import kms_keys
 
 
 def enable(call: Call, params: Params) -> Answer:
@@ -25,21 +25,24 @@ def is_enabled(call: Call, params: Params) -> Answer:
 
 
 def default_key(call: Call, params: Params) -> Answer:
-    """The name of the key that Amazon takes when nobody chose one."""
-    del call, params
-    return {"KmsKeyId": DEFAULT_KEY}
+    """The ARN of the key that EBS would take: Amazon's, if the account chose no other."""
+    del params
+    return _told(call, kms_keys.default_key(call.region))
 
 
 def choose_key(call: Call, params: Params) -> Answer:
-    """Refuse a key of the account's own: there are none."""
-    del call
-    wanted = params["KmsKeyId"]
-    if wanted != DEFAULT_KEY:
-        raise ApiError(
-            "InvalidKmsKey.NotFound",
-            f"The key '{wanted}' does not exist: ebsim encrypts nothing and has no keys.",
-        )
-    return {"KmsKeyId": DEFAULT_KEY}
+    """Choose one of the account's own keys."""
+    return _told(call, kms_keys.choose_default_key(call.region, params["KmsKeyId"]))
+
+
+def reset_key(call: Call, params: Params) -> Answer:
+    """Choose Amazon's again."""
+    del params
+    return _told(call, kms_keys.reset_default_key(call.region))
+
+
+def _told(call: Call, key_id: str) -> Answer:
+    return {"KmsKeyId": key_arn(call.region_name, call.account_id, key_id)}
 
 
 ACTIONS = (
@@ -48,5 +51,5 @@ ACTIONS = (
     action("GetEbsEncryptionByDefault", is_enabled),
     action("GetEbsDefaultKmsKeyId", default_key),
     action("ModifyEbsDefaultKmsKeyId", choose_key, "KmsKeyId"),
-    action("ResetEbsDefaultKmsKeyId", default_key),
+    action("ResetEbsDefaultKmsKeyId", reset_key),
 )

@@ -1,0 +1,1 @@
+"""Actions of AWS KMS, as far as EBS needs the names of keys."""
