@@ -56,6 +56,8 @@ class Snapshot:
         restore_expiry_time_ns: When a temporary restore ends.
         is_announced: While it is pending: somebody was told of it, so if it breaks off it stays
             listed, as failed.
+        progress_percent: How far it was when that was last noted, while it is pending and after
+            it failed.
     """
 
     snapshot_id: SnapshotId
@@ -88,6 +90,7 @@ class Snapshot:
     tiering: Tiering | None = None
     restore_expiry_time_ns: int | None = None
     is_announced: bool = False
+    progress_percent: int = 0
 
     @property
     def is_archived(self) -> bool:
@@ -127,6 +130,7 @@ _ADDED_LATER: dict[str, Any] = {
     "tiering": None,
     "restore_expiry_time_ns": None,
     "is_announced": False,
+    "progress_percent": 0,
 }
 """Fields that the first version did not have, and what they are where it left them out."""
 

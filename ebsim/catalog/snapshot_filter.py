@@ -27,7 +27,8 @@ class Filter(NamedTuple):
 
 def progress_of(snapshot: Snapshot) -> str:
     """``Progress`` as EBS reports it."""
-    return "100%" if snapshot.state is SnapshotState.COMPLETED else "0%"
+    is_completed = snapshot.state is SnapshotState.COMPLETED
+    return f"{100 if is_completed else snapshot.progress_percent}%"
 
 
 _FIELDS: dict[str, Callable[[Snapshot], Sequence[str]]] = {

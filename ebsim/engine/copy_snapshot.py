@@ -31,6 +31,7 @@ from ebsim.content.compression import LEVEL_DEFAULT
 from ebsim.engine.copy_tree import TreeCopy
 from ebsim.engine.create_snapshot import clear_up
 from ebsim.engine.holds import root_holder, take_hold
+from ebsim.engine.noted_progress import NotedProgress
 from ebsim.engine.reading_snapshot import reading_snapshot
 from ebsim.engine.record_events import snapshot_copied
 from ebsim.engine.recovery import claim_interrupted_upload, note_snapshot, recover, upload_of
@@ -318,13 +319,14 @@ class SnapshotCopy:
             writer=writer,
             holder_id=self._copy.snapshot_id,
         )
+        noted = NotedProgress(region.metadata, self._copy.snapshot_id, progress)
         try:
-            progress.begin("copy", self._original.size_bytes)
+            noted.begin("copy", self._original.size_bytes)
             threads = self._options.thread_count or len(os.sched_getaffinity(0))
-            tree.run(progress, FAN_OUT * self._original.block_size, threads)
+            tree.run(noted, FAN_OUT * self._original.block_size, threads)
         finally:
             writer.close()
-            progress.end()
+            noted.end()
         return tree, writer.stored_bytes
 
     def _complete(

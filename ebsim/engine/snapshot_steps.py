@@ -29,6 +29,7 @@ from ebsim.engine.finished_leaves import held_nodes, leaves_below
 from ebsim.engine.holds import drop_all_holds, reader_of, root_holder, take_hold
 from ebsim.engine.leaf_scan import LeafScanner, ScanSettings
 from ebsim.engine.new_nodes import NewNodes
+from ebsim.engine.noted_progress import NotedProgress
 from ebsim.engine.record_events import snapshot_created, snapshots_created
 from ebsim.engine.recovery import (
     claim_interrupted_upload,
@@ -175,13 +176,14 @@ def upload(
     parent = BlockMap(started.base.root if started.base else empty_root(), nodes)
     interrupted = dict(leaves_below(region.chunks, started.interrupted))
     tasks = disk.tasks(snapshot.block_size, parent, interrupted)
-    progress.begin("snapshot", disk.data_bytes)
+    noted = NotedProgress(region.metadata, snapshot.snapshot_id, progress)
+    noted.begin("snapshot", disk.data_bytes)
     try:
-        work = Upload(parent, writer, region.metadata, progress)
+        work = Upload(parent, writer, region.metadata, noted)
         return work.run(tasks, scanner.scan, disk.thread_count(options.thread_count))
     finally:
         writer.close()
-        progress.end()
+        noted.end()
 
 
 def completed_snapshot(
