@@ -31,6 +31,14 @@ class Instance:
     terminate_time_ns: int | None = None
 
 
+def shown_tags(instance: Instance) -> dict[str, str]:
+    """Its tags; the name that it was made by is its ``Name``, unless it was given another."""
+    tags = dict(instance.tags)
+    if instance.name != instance.instance_id:
+        tags.setdefault("Name", instance.name)
+    return tags
+
+
 _ADDED_LATER: dict[str, Any] = {
     "zone": "",
     "image_id": "",

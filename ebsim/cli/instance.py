@@ -17,6 +17,12 @@ INSTANCE_COMMANDS = {
         "Remove instances, whose volumes must have been detached.",
     ),
     "show": LazyCommand("ebsim.cli.made_instances", "show", "Show the instance and its volumes."),
+    "tag": LazyCommand(
+        "ebsim.cli.tagged_instances",
+        "tag",
+        "Set tags of the instance; a key that it has already gets the new value.",
+    ),
+    "untag": LazyCommand("ebsim.cli.tagged_instances", "untag", "Remove tags from the instance."),
 }
 
 

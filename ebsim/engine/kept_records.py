@@ -125,6 +125,21 @@ def keep_instance(region: Region, instance: Instance) -> None:
     write_atomically(region.files, folder / f"{instance.instance_id}{_SUFFIX}", record)
 
 
+def write_current_instance(region: Region, instance_id: InstanceId) -> None:
+    """Make the kept record what the metadata says, whoever changes that meanwhile."""
+    written = None
+    while True:
+        live = region.metadata.read(scan_instances)
+        current = next((one for one in live if one.instance_id == instance_id), None)
+        if current is None or current == written:
+            break
+        keep_instance(region, current)
+        written = current
+    if current is None and written is not None:
+        # It was terminated, and its record forgotten, while it was written here.
+        forget_instance(region, instance_id)
+
+
 def forget_instance(region: Region, instance_id: InstanceId) -> None:
     """Remove the instance's record, durably."""
     folder = region.path / INSTANCES

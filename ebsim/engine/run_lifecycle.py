@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
+from ebsim.catalog.instance import shown_tags
 from ebsim.catalog.lifecycle_policy import LifecyclePolicy, PolicyState, dlm_tags
 from ebsim.catalog.policy_details import PolicyDetails, Schedule, TargetKind
 from ebsim.catalog.records import scan_instances, scan_volumes, volumes_attached_to
@@ -110,10 +111,7 @@ def _alone(region: Region, policy: LifecyclePolicy) -> Iterator[bool]:
 
 
 def targets_of(reader: Reader, region: Region, details: PolicyDetails) -> list[Target]:
-    """What the policy snapshots: volumes or instances that have one of its tags, by id.
-
-    An instance has one tag, ``Name``.
-    """
+    """What the policy snapshots: volumes or instances that have one of its tags, by id."""
     wanted = set(details.target_tags)
     if details.target_kind is TargetKind.VOLUME:
         return [
@@ -123,7 +121,7 @@ def targets_of(reader: Reader, region: Region, details: PolicyDetails) -> list[T
         ]
     found = []
     for instance in scan_instances(reader, region.account_id):
-        if ("Name", instance.name) not in wanted:
+        if not wanted & set(shown_tags(instance).items()):
             continue
         first = 1 if details.exclude_boot_volume else 0
         attached = volumes_attached_to(reader, instance)

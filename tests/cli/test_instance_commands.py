@@ -53,6 +53,19 @@ def test_an_instance_is_made_shown_and_removed(ebsim: CommandLine) -> None:
     assert ebsim.run("instance", "show", "web").returncode == ExitCode.NOT_FOUND
 
 
+def test_an_instance_is_tagged(ebsim: CommandLine) -> None:
+    instance_id = ebsim.told("instance", "create", "web")
+    assert ebsim.told("instance", "tag", "web", "backup=daily", "env=test") == instance_id
+    untagged = ebsim.told("--output", "json", "instance", "untag", instance_id, "env")
+    assert json.loads(untagged) == {
+        "InstanceId": instance_id,
+        "Tags": [{"Key": "Name", "Value": "web"}, {"Key": "backup", "Value": "daily"}],
+    }
+    shown = json.loads(ebsim.told("--output", "json", "instance", "show", "web"))
+    assert shown["Reservations"][0]["Instances"][0]["Tags"] == json.loads(untagged)["Tags"]
+    assert ebsim.run("instance", "tag", "other", "a=b").returncode == ExitCode.NOT_FOUND
+
+
 @pytest.mark.parametrize("name", ["", "i-0a1b", "a\nb"])
 def test_a_name_that_cannot_be_one_is_refused(ebsim: CommandLine, name: str) -> None:
     assert ebsim.run("instance", "create", name).returncode == ExitCode.INVALID_REQUEST

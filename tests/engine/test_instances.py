@@ -1,10 +1,14 @@
 """Instances: groups of volumes, and which of them a set of snapshots takes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ebsim.catalog.instance import Instance
+from ebsim.engine import kept_records
 from ebsim.engine.create_volume import VolumeOptions, create_volume
+from ebsim.engine.instance_tags import tag_instance, untag_instance
 from ebsim.engine.instances import (
     attach_to_instance,
     create_instance,
@@ -14,7 +18,9 @@ from ebsim.engine.instances import (
     show_instance,
     volumes_of_instance,
 )
+from ebsim.engine.kept_records import kept_instances
 from ebsim.engine.list_volumes import list_volumes, show_volume
+from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.errors import (
     Conflict,
@@ -23,6 +29,14 @@ from ebsim.errors import (
     VolumeInUse,
 )
 from tests.engine.stores import KIB, MIB, open_store, take, write_disk
+
+
+class Cut(Exception):
+    """Stands for whatever ends a process in the middle."""
+
+
+def raise_cut(*_: object) -> None:
+    raise Cut
 
 
 def empty_volume(region: Region) -> str:
@@ -173,3 +187,50 @@ def test_the_next_volume_boots_once_the_first_is_detached(region: Region) -> Non
     detach_from_instance(region, boot)
     assert chosen(region, boot=True) == [second]
     assert chosen(region) == [first, second]
+
+
+def test_tags_of_an_instance_are_set_replaced_and_removed(region: Region) -> None:
+    made = create_instance(region, "db")
+    tag_instance(region, "db", {"a": "1", "b": "2"})
+    tag_instance(region, made.instance_id, {"b": "3"})
+    assert show_instance(region, "db").instance.tags == {"a": "1", "b": "3"}
+    assert untag_instance(region, "db", ["a", "none"]).tags == {"b": "3"}
+    with pytest.raises(InvalidRequest):
+        tag_instance(region, "db", {"aws:x": "y"})
+    with pytest.raises(InstanceNotFound):
+        tag_instance(region, "other", {"a": "1"})
+
+
+def test_the_kept_record_has_the_tags_and_recovery_writes_one_that_a_crash_left_old(
+    region: Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = create_instance(region, "db")
+
+    def kept() -> Instance:
+        (one,) = kept_instances(region.files, region.path)[0]
+        return one
+
+    tagged = tag_instance(region, "db", {"a": "1"})
+    assert kept() == tagged
+    with monkeypatch.context() as broken:
+        broken.setattr("ebsim.engine.instance_tags.write_current_instance", raise_cut)
+        with pytest.raises(Cut):
+            tag_instance(region, "db", {"a": "2"})
+    assert kept() == tagged
+    recover(region)
+    assert kept() == replace(made, tags={"a": "2"})
+
+
+def test_an_instance_that_ends_while_it_is_tagged_leaves_no_record(
+    region: Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = create_instance(region, "db")
+    keep = kept_records.keep_instance
+
+    def keep_late(region: Region, instance: Instance) -> None:
+        delete_instance(region, made.instance_id)
+        keep(region, instance)
+
+    monkeypatch.setattr(kept_records, "keep_instance", keep_late)
+    tag_instance(region, "db", {"a": "1"})
+    assert kept_instances(region.files, region.path) == ([], [])

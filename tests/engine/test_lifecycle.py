@@ -16,6 +16,7 @@ from ebsim.clock import ManualClock, from_iso8601, to_datetime
 from ebsim.durable_files import Files
 from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.delete_snapshot import delete_snapshots
+from ebsim.engine.instance_tags import tag_instance
 from ebsim.engine.instances import attach_to_instance, create_instance, detach_from_instance
 from ebsim.engine.lifecycle_policies import (
     PolicyOptions,
@@ -242,6 +243,26 @@ def test_a_policy_that_is_disabled_does_nothing_and_makes_up_for_nothing(
     assert f"{next_due(enabled, to_datetime(clock.now_ns())):%m-%d %H:%M}" == "01-07 03:00"
     clock.advance(86_400)
     assert len(run(region, enabled).created) == 1
+
+
+def test_an_instance_is_a_target_by_any_of_its_tags(
+    region: Region, clock: ManualClock, volume_id: str
+) -> None:
+    create_instance(region, "db")
+    attach_to_instance(region, volume_id, "db", "/dev/sdf")
+    details = {
+        **document(),
+        "ResourceTypes": ["INSTANCE"],
+        "TargetTags": [{"Key": "backup", "Value": "daily"}],
+    }
+    policy = create_policy(region, PolicyOptions(document=details))
+    clock.advance(86_400)
+    assert run(region, policy).created == []
+    tag_instance(region, "db", {"backup": "daily"})
+    clock.advance(86_400)
+    assert run(region, policy).failures == []
+    assert [one.volume_id for one in kept(region)] == [volume_id]
+    detach_from_instance(region, volume_id)
 
 
 def test_an_instance_s_volumes_are_one_set(

@@ -1,18 +1,23 @@
-"""Tags of snapshots and volumes."""
+"""Tags of snapshots, volumes and instances."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ebsim.api.action import action
 from ebsim.api.call import Call
 from ebsim.api.ec2 import ids
+from ebsim.api.ec2.instances import live_instance
 from ebsim.api.ec2.matching import matching
 from ebsim.api.ec2.pages import page_of
 from ebsim.api.ec2.shapes import filters_in, tags_in
 from ebsim.api.faults import ApiError
 from ebsim.api.params import Answer, Params
+from ebsim.catalog.instance import shown_tags
+from ebsim.engine.instance_tags import tag_instance, untag_instance
 from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
 from ebsim.engine.list_volumes import list_volumes, show_volume
 from ebsim.engine.region import Region
+from ebsim.engine.run_instances import described_instances
 from ebsim.engine.tags import TAG_COUNT_MAX, tag_snapshot, untag_snapshot
 from ebsim.engine.volume_tags import tag_volume, untag_volume
 
@@ -25,6 +30,37 @@ _FIELDS: Mapping[str, Callable[[Answer], Sequence[str]]] = {
 _RESOURCE_COUNT_MAX = 1000
 
 
+class _Verbs(NamedTuple):
+    """What tags one kind of resources."""
+
+    tags_of: Callable[[Region, str], Mapping[str, str]]
+    tag: Callable[[Region, str, Mapping[str, str]], object]
+    untag: Callable[[Region, str, Iterable[str]], object]
+
+
+_VERBS = {
+    "snap": _Verbs(
+        lambda region, name: show_snapshot(region, ids.snapshot_id(name)).tags,
+        tag_snapshot,
+        untag_snapshot,
+    ),
+    "vol": _Verbs(
+        lambda region, name: show_volume(region, ids.volume_id(name)).tags,
+        tag_volume,
+        untag_volume,
+    ),
+    "i": _Verbs(
+        lambda region, name: live_instance(region, ids.instance_id(name)).tags,
+        tag_instance,
+        untag_instance,
+    ),
+}
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
+
+
 def create_tags(call: Call, params: Params) -> Answer:
     """Set tags on resources, all of which are looked up before the first is changed."""
     tags = tags_in(params["Tags"])
@@ -35,7 +71,7 @@ def create_tags(call: Call, params: Params) -> Answer:
                 "TagLimitExceeded", f"{name} would have more than {TAG_COUNT_MAX} tags."
             )
     for name in dict.fromkeys(params["Resources"]):
-        (tag_snapshot if name.startswith("snap-") else tag_volume)(region, name, tags)
+        _VERBS[_kind(name)].tag(region, name, tags)
     return {}
 
 
@@ -52,7 +88,7 @@ def delete_tags(call: Call, params: Params) -> Answer:
                 for tag in listed
                 if tag.get("Key") in old and tag.get("Value") in {None, old[tag["Key"]]}
             }
-        (untag_snapshot if name.startswith("snap-") else untag_volume)(region, name, gone)
+        _VERBS[_kind(name)].untag(region, name, gone)
     return {}
 
 
@@ -69,12 +105,10 @@ def _resources(region: Region, names: Sequence[str]) -> dict[str, Mapping[str, s
         )
     found: dict[str, Mapping[str, str]] = {}
     for name in names:
-        if name.startswith("snap-"):
-            found[name] = show_snapshot(region, ids.snapshot_id(name)).tags
-        elif name.startswith("vol-"):
-            found[name] = show_volume(region, ids.volume_id(name)).tags
-        else:
+        verbs = _VERBS.get(_kind(name))
+        if verbs is None:
             raise ApiError("InvalidID", f"The ID '{name}' is not valid")
+        found[name] = verbs.tags_of(region, name)
     return found
 
 
@@ -101,8 +135,11 @@ def _value_of(key: str) -> Callable[[Answer], Sequence[str]]:
 
 def _all_tagged(region: Region) -> list[tuple[str, str, dict[str, str]]]:
     snapshots = list_snapshots(region).snapshots
-    return [("snapshot", str(one.snapshot_id), dict(one.tags)) for one in snapshots] + [
-        ("volume", str(one.volume_id), dict(one.tags)) for one in list_volumes(region)
+    instances = [one.instance for one in described_instances(region)]
+    return [
+        *(("snapshot", str(one.snapshot_id), dict(one.tags)) for one in snapshots),
+        *(("volume", str(one.volume_id), dict(one.tags)) for one in list_volumes(region)),
+        *(("instance", str(one.instance_id), shown_tags(one)) for one in instances),
     ]
 
 
