@@ -17,6 +17,7 @@ class ImportTask:
 
     Attributes:
         image_format: As the request named it.
+        url: As the request named it; ``""`` where that was by *bucket* and *key*.
         failure: Why it ended without a snapshot; ``""`` while it goes on, and when it went well.
         is_done: It went well, whatever became of the snapshot later.
     """
@@ -31,6 +32,8 @@ class ImportTask:
     tags: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
     is_done: bool = False
+    bucket: str = ""
+    key: str = ""
 
 
 def _key(owner_id: AccountId, task_id: str) -> bytes:

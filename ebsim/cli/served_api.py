@@ -97,7 +97,7 @@ class Emulation(NamedTuple):
     "--import-dir",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     metavar="DIR",
-    help="Let ImportSnapshot read the disk images in DIR, by file:// URLs.",
+    help="Let ImportSnapshot read the disk images in DIR; its folders are S3's buckets.",
 )
 @click.pass_obj
 def serve(

@@ -26,7 +26,7 @@ class Import:
 
     Attributes:
         image_format: What to read the file as: raw, vmdk or vhd.
-        url: Where the request said that it is.
+        url, bucket, key: Where the request said that it is.
     """
 
     path: Path
@@ -35,6 +35,8 @@ class Import:
     description: str
     tags: Mapping[str, str]
     token_use: TokenUse | None = None
+    bucket: str = ""
+    key: str = ""
 
 
 class _Cancelling(Unwatched):
@@ -83,6 +85,8 @@ def import_snapshot(
             description=wanted.description,
             image_format=wanted.image_format,
             url=wanted.url,
+            bucket=wanted.bucket,
+            key=wanted.key,
             size_bytes=wanted.path.stat().st_size,
             tags=wanted.tags,
         )
@@ -123,6 +127,7 @@ class ShownTask:
     task: ImportTask
     status: str
     message: str = ""
+    progress_percent: int = 0
 
 
 def shown_tasks(region: Region) -> list[ShownTask]:
@@ -143,5 +148,6 @@ def _shown(reader: Reader, task: ImportTask) -> ShownTask:
     snapshot = find_snapshot(reader, task.snapshot_id)
     if snapshot is None or snapshot.state is SnapshotState.ERROR:
         return ShownTask(task, "deleted", snapshot.state_message if snapshot else "")
-    is_completed = snapshot.state is SnapshotState.COMPLETED
-    return ShownTask(task, "completed" if is_completed else "active")
+    if snapshot.state is SnapshotState.COMPLETED:
+        return ShownTask(task, "completed")
+    return ShownTask(task, "active", progress_percent=snapshot.progress_percent)

@@ -59,6 +59,52 @@ def test_an_image_is_imported(importer: Any, region: Region, folder: Path, tmp_p
     assert code(importer.cancel_import_task, ImportTaskId=task_id) == "IncorrectState"
 
 
+@pytest.mark.parametrize(
+    "container",
+    [
+        {"UserBucket": {"S3Bucket": "bucket", "S3Key": "of/disk.raw"}},
+        {"Url": "s3://bucket/of/disk.raw"},
+        {"Url": "https://bucket.s3.eu-west-1.amazonaws.com/of/disk.raw?X-Amz-Expires=60"},
+        {"Url": "https://s3.amazonaws.com/bucket/of/disk.raw"},
+    ],
+    ids=["bucket", "s3", "host", "path"],
+)
+def test_an_image_is_imported_from_a_bucket_which_is_a_folder(
+    importer: Any, folder: Path, container: dict[str, Any]
+) -> None:
+    (folder / "bucket" / "of").mkdir(parents=True)
+    (folder / "disk.raw").rename(folder / "bucket" / "of" / "disk.raw")
+    asked = {"Format": "RAW", **container}
+    task_id = importer.import_snapshot(DiskContainer=asked, RoleName="vmimport")["ImportTaskId"]
+    importer.get_waiter("snapshot_imported").wait(
+        ImportTaskIds=[task_id], WaiterConfig={"Delay": 1}
+    )
+    (task,) = importer.describe_import_snapshot_tasks()["ImportSnapshotTasks"]
+    detail = task["SnapshotTaskDetail"]
+    assert detail["DiskImageSize"] == float(1 << 20)
+    assert {name: detail[name] for name in ("Url", "UserBucket") if name in detail} == container
+
+
+def test_an_image_is_in_one_place_and_that_below_the_folder(importer: Any, folder: Path) -> None:
+    assert folder.parent.joinpath("private.raw").exists()
+
+    def refused(**container: Any) -> str:
+        return code(importer.import_snapshot, DiskContainer={"Format": "RAW", **container})
+
+    up = {"S3Bucket": "..", "S3Key": "private.raw"}
+    assert refused(UserBucket=up) == "InvalidParameter"
+    for key in ("../../private.raw", "/etc/passwd"):
+        asked = {"S3Bucket": "b", "S3Key": key}
+        assert refused(UserBucket=asked) == "InvalidParameter"
+    assert refused(UserBucket={"S3Bucket": "b"}) == "MissingParameter"
+    assert refused(Url="s3://../private.raw") == "InvalidParameter"
+    assert refused(Url="https://s3.amazonaws.com/%2e%2e/private.raw") == "InvalidParameter"
+    assert refused(Url="https://s3.amazonaws.com.example.com/b/k") == "InvalidParameter"
+    assert refused(Url="https://[bucket/k") == "InvalidParameter"
+    assert refused() == "InvalidParameterCombination"
+    assert refused(Url="s3://b/k", UserBucket=up) == "InvalidParameterCombination"
+
+
 def test_only_files_in_the_folder_are_imported(importer: Any, folder: Path) -> None:
     (folder / "link.raw").symlink_to(folder.parent / "private.raw")
     for path in (

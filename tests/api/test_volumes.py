@@ -263,7 +263,10 @@ def test_a_volume_is_attached_and_detached(ec2: Any, make: MakeVolume) -> None:
 
     elsewhere = code(ec2.detach_volume, VolumeId=volume_id, Device="/dev/sdz")
     assert elsewhere == "InvalidAttachment.NotFound"
-    assert ec2.detach_volume(**place)["State"] == "detaching"
+    assert ec2.detach_volume(**place, Force=False)["State"] == "detaching"
+    assert shown(ec2, volume_id)["State"] == "available"
+    ec2.attach_volume(**place, Device="/dev/sdf")
+    assert ec2.detach_volume(**place, Force=True)["State"] == "detaching"
     assert shown(ec2, volume_id)["State"] == "available"
     assert code(ec2.detach_volume, VolumeId=volume_id) == "IncorrectState"
 
@@ -302,6 +305,22 @@ def test_an_instance_takes_the_volumes_along_that_are_to_go_with_it(ec2: Any) ->
     ec2.get_waiter("instance_terminated").wait(InstanceIds=[made["InstanceId"]])
     assert [one["VolumeId"] for one in ec2.describe_volumes()["Volumes"]] == [ids[1]]
     assert shown(ec2, ids[1])["State"] == "available"
+
+
+def test_an_instance_is_tagged_and_found_by_its_tags(ec2: Any) -> None:
+    first, second = run(ec2)["InstanceId"], run(ec2)["InstanceId"]
+    tags = [{"Key": "env", "Value": "test"}, {"Key": "team", "Value": "a"}]
+    ec2.create_tags(Resources=[first, second], Tags=tags)
+    ec2.delete_tags(Resources=[second], Tags=[{"Key": "env"}])
+
+    found = ec2.describe_instances(Filters=[{"Name": "tag:env", "Values": ["test"]}])
+    assert [one["Instances"][0]["InstanceId"] for one in found["Reservations"]] == [first]
+    rows = ec2.describe_tags(Filters=[{"Name": "resource-type", "Values": ["instance"]}])["Tags"]
+    assert sorted((row["ResourceId"], row["Key"]) for row in rows) == sorted(
+        [(first, "env"), (first, "team"), (second, "team")]
+    )
+    missing = f"i-{0:017x}"
+    assert code(ec2.create_tags, Resources=[missing], Tags=tags) == "InvalidInstanceID.NotFound"
 
 
 def test_which_volumes_go_with_an_instance_can_be_changed(ec2: Any) -> None:

@@ -18,8 +18,9 @@ Made from botocore's service models and the actions that are served, by
 A parameter that is not supported is refused with `UnsupportedParameter` (where answers are JSON
 with `ValidationException`, or what the service has for it), an action that is not served with
 `InvalidAction` (`UnknownOperationException`): nothing is accepted and ignored. `Encrypted` and
-`MultiAttachEnabled` can only be false. `DryRun` works everywhere. `A.B` is a member of A, or of
-each of A's elements.
+`MultiAttachEnabled` can only be false. Roles (`RoleName`, `ExecutionRoleArn`) may do everything:
+there is no IAM. A volume is let go of in the same way with `Force` and without. `DryRun` works
+everywhere. `A.B` is a member of A, or of each of A's elements.
 """
 
 

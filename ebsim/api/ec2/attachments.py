@@ -41,7 +41,10 @@ def attach(call: Call, params: Params) -> Answer:
 
 
 def detach(call: Call, params: Params) -> Answer:
-    """Take a volume from its instance, and from the process that serves it."""
+    """Take a volume from its instance, and from the process that serves it.
+
+    By force or not: no guest can refuse to let go of it, and what was written is flushed.
+    """
     name = ids.volume_id(params["VolumeId"])
     region = call.region
     rows = attachment_rows(show_volume(region, name))
@@ -63,5 +66,5 @@ def detach(call: Call, params: Params) -> Answer:
 
 ACTIONS = (
     action("AttachVolume", attach, "VolumeId", "InstanceId", "Device"),
-    action("DetachVolume", detach, "VolumeId", "InstanceId", "Device"),
+    action("DetachVolume", detach, "VolumeId", "InstanceId", "Device", "Force"),
 )

@@ -1,6 +1,8 @@
 """Importing snapshots from disk images that lie in the folder that the server was given."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +25,10 @@ from ebsim.engine.import_snapshot import (
 )
 
 _FORMATS = frozenset({"RAW", "VHD", "VMDK"})
+_S3_HOST = re.compile(
+    r"((?P<bucket>[a-z0-9][a-z0-9.-]*)\.)??s3([.-][a-z0-9-]+)?\.amazonaws\.com", re.ASCII
+)
+"""S3's hosts: the bucket in the name, or the first of the path."""
 
 
 def begin(call: Call, params: Params) -> Answer:
@@ -39,11 +45,13 @@ def begin(call: Call, params: Params) -> Answer:
     before = imported_before(region, use)
     if before is not None:
         return _row(ShownTask(before, "active"))
-    url: str = container.get("Url", "")
+    place = _place(container)
     wanted = Import(
-        path=_file(call, url),
+        path=_file(call, place),
         image_format=named,
-        url=url,
+        url=place.url,
+        bucket=place.bucket,
+        key=place.key,
         description=params.get("Description") or container.get("Description", ""),
         tags=specified_tags(params, "import-snapshot-task"),
         token_use=use,
@@ -56,8 +64,76 @@ def begin(call: Call, params: Params) -> Answer:
     return _row(ShownTask(task, "active"))
 
 
-def _file(call: Call, url: str) -> Path:
-    """The file that *url* names, in the folder whose files may be imported.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an image is said to be, and that below the folder whose files may be imported.
+
+    Attributes:
+        url: As the request has it; ``""`` where that names a bucket.
+        path: Absolute, or below the folder.
+    """
+
+    url: str
+    path: Path
+    bucket: str = ""
+    key: str = ""
+
+
+def _place(container: Params) -> _Place:
+    """Where the image is that the request names, by a URL or by a bucket and a key.
+
+    Raises:
+        ApiError: it names neither, both, or what is no place.
+    """
+    user_bucket: Params = container.get("UserBucket", {})
+    url, bucket, key = (
+        container.get("Url", ""),
+        user_bucket.get("S3Bucket", ""),
+        user_bucket.get("S3Key", ""),
+    )
+    if bool(url) == bool(user_bucket):
+        raise ApiError(
+            "InvalidParameterCombination",
+            "The request must contain either the parameter Url or UserBucket of diskContainer",
+        )
+    if not url:
+        if not (bucket and key):
+            raise ApiError(
+                "MissingParameter",
+                "The request must contain the parameters S3Bucket and S3Key of UserBucket",
+            )
+        return _Place("", _object(bucket, key), bucket, key)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _invalid_url(url) from None
+    path = unquote(parts.path)
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and path.startswith("/"):
+        return _Place(url, Path(path))
+    if parts.scheme == "s3":
+        return _Place(url, _object(parts.netloc, path.removeprefix("/")))
+    host = _S3_HOST.fullmatch(parts.netloc) if parts.scheme == "https" else None
+    if host is None:
+        raise _invalid_url(url)
+    inside = path.removeprefix("/")
+    return _Place(url, _object(host["bucket"], inside) if host["bucket"] else Path(inside))
+
+
+def _object(bucket: str, key: str) -> Path:
+    """Buckets are folders of the folder whose files may be imported."""
+    return Path(bucket) / key.lstrip("/")
+
+
+def _invalid_url(url: str) -> ApiError:
+    return ApiError(
+        "InvalidParameter",
+        f"The URL '{url}' is invalid. Expected: s3://bucket/key, "
+        "https://bucket.s3.region.amazonaws.com/key, or file:///path of an image.",
+    )
+
+
+def _file(call: Call, place: _Place) -> Path:
+    """The file at *place*, in the folder whose files may be imported.
 
     Raises:
         ApiError: there is no such folder, or the file is not in it.
@@ -68,20 +144,15 @@ def _file(call: Call, url: str) -> Path:
             "UnsupportedOperation",
             "This server imports nothing: it was started without --import-dir.",
         )
-    parts = urlsplit(url)
-    path = Path(unquote(parts.path))
-    is_text = "\0" not in str(path)
-    if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or not is_text:
-        raise ApiError(
-            "InvalidParameter", f"The URL '{url}' is invalid. Expected: file:///path of an image."
-        )
+    named = place.url or f"s3://{place.bucket}/{place.key}"
     # Behind links as well, and before it is known whether it exists: nobody learns that.
-    real = path.resolve()
-    if not real.is_relative_to(folder.resolve()) or not real.is_file():
-        raise ApiError(
-            "InvalidParameter", f"The URL '{url}' names no file that this server may import."
-        )
-    return real
+    if "\0" not in str(place.path):
+        real = (folder / place.path).resolve()
+        if real.is_relative_to(folder.resolve()) and real.is_file():
+            return real
+    raise ApiError(
+        "InvalidParameter", f"The URL '{named}' names no file that this server may import."
+    )
 
 
 def _row(shown: ShownTask) -> Answer:
@@ -95,11 +166,12 @@ def _row(shown: ShownTask) -> Answer:
             "DiskImageSize": float(task.size_bytes),
             "Encrypted": False,
             "Format": task.image_format,
-            "Progress": "0" if is_active else None,
+            "Progress": str(shown.progress_percent) if is_active else None,
             "SnapshotId": task.snapshot_id if is_done else None,
             "Status": shown.status,
             "StatusMessage": shown.message or ("pending" if is_active else None),
-            "Url": task.url,
+            "Url": task.url or None,
+            "UserBucket": {"S3Bucket": task.bucket, "S3Key": task.key} if task.bucket else None,
         },
         "Tags": tag_list(task.tags),
     }
@@ -152,7 +224,9 @@ ACTIONS = (
         "DiskContainer.Description",
         "DiskContainer.Format",
         "DiskContainer.Url",
+        "DiskContainer.UserBucket",
         "Encrypted",
+        "RoleName",
         "TagSpecifications",
     ),
     action(
