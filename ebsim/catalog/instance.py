@@ -30,13 +30,13 @@ class Instance:
     tags: Mapping[str, str] = field(default_factory=dict)
     terminate_time_ns: int | None = None
 
-
-def shown_tags(instance: Instance) -> dict[str, str]:
-    """Its tags; the name that it was made by is its ``Name``, unless it was given another."""
-    tags = dict(instance.tags)
-    if instance.name != instance.instance_id:
-        tags.setdefault("Name", instance.name)
-    return tags
+    @property
+    def shown_tags(self) -> dict[str, str]:
+        """Its tags; the name that it was made by is its ``Name``, unless it was given another."""
+        tags = dict(self.tags)
+        if self.name != self.instance_id:
+            tags.setdefault("Name", self.name)
+        return tags
 
 
 _ADDED_LATER: dict[str, Any] = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import click
 
-from ebsim.catalog.instance import Instance, shown_tags
+from ebsim.catalog.instance import Instance
 from ebsim.cli.amazon_shapes import tag_list
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.option_types import TagType, tags_by_key
@@ -49,7 +49,7 @@ def untag(settings: Settings, *, name: str, keys: tuple[str, ...]) -> None:
 
 def _report(settings: Settings, instance: Instance) -> None:
     if settings.wants_json:
-        tags = tag_list(shown_tags(instance))
+        tags = tag_list(instance.shown_tags)
         print_json({"InstanceId": instance.instance_id, "Tags": tags})
     else:
         click.echo(instance.instance_id)

@@ -13,7 +13,6 @@ Source:
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ebsim.catalog.instance import shown_tags
 from ebsim.catalog.volume import Volume
 from ebsim.cli.amazon_shapes import Document, tag_list
 from ebsim.cli.output import Column
@@ -274,7 +273,7 @@ def instance_document(found: InstanceVolumes) -> Document:
         "InstanceId": found.instance.instance_id,
         "LaunchTime": to_iso8601(found.instance.create_time_ns),
         "BlockDeviceMappings": [_mapping(volume) for volume in volumes],
-        "Tags": tag_list(shown_tags(found.instance)),
+        "Tags": tag_list(found.instance.shown_tags),
     }
     boot = volumes[0].attachment if volumes else None
     return document | ({"RootDeviceName": boot.device} if boot is not None else {})

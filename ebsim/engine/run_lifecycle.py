@@ -22,7 +22,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from ebsim.catalog.instance import shown_tags
 from ebsim.catalog.lifecycle_policy import LifecyclePolicy, PolicyState, dlm_tags
 from ebsim.catalog.policy_details import PolicyDetails, Schedule, TargetKind
 from ebsim.catalog.records import scan_instances, scan_volumes, volumes_attached_to
@@ -121,7 +120,7 @@ def targets_of(reader: Reader, region: Region, details: PolicyDetails) -> list[T
         ]
     found = []
     for instance in scan_instances(reader, region.account_id):
-        if not wanted & set(shown_tags(instance).items()):
+        if not wanted & set(instance.shown_tags.items()):
             continue
         first = 1 if details.exclude_boot_volume else 0
         attached = volumes_attached_to(reader, instance)

@@ -63,6 +63,7 @@ NAMED_BY_CLI = frozenset(
         "ebsim.catalog.event_pattern",
         "ebsim.catalog.lifecycle_policy",
         "ebsim.catalog.fast_restore",
+        "ebsim.catalog.instance",
         "ebsim.catalog.retention_rule",
         "ebsim.catalog.snapshot",
         "ebsim.catalog.snapshot_filter",

@@ -18,7 +18,7 @@ from ebsim.api.faults import ApiError
 from ebsim.api.params import Answer, Params
 from ebsim.api.regions import zones_of
 from ebsim.api.scalars import iso_text
-from ebsim.catalog.instance import Instance, shown_tags
+from ebsim.catalog.instance import Instance
 from ebsim.clock import to_datetime
 from ebsim.engine.instances import InstanceVolumes, show_instance
 from ebsim.engine.modify_volume import set_delete_on_termination
@@ -165,7 +165,7 @@ def _row(region: Region, found: InstanceVolumes) -> Answer:
         "RootDeviceType": "ebs",
         "RootDeviceName": disks[0]["DeviceName"] if disks else None,
         "BlockDeviceMappings": disks,
-        "Tags": tag_list(shown_tags(instance)),
+        "Tags": tag_list(instance.shown_tags),
         "AmiLaunchIndex": 0,
     }
 

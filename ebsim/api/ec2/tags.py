@@ -12,7 +12,6 @@ from ebsim.api.ec2.pages import page_of
 from ebsim.api.ec2.shapes import filters_in, tags_in
 from ebsim.api.faults import ApiError
 from ebsim.api.params import Answer, Params
-from ebsim.catalog.instance import shown_tags
 from ebsim.engine.instance_tags import tag_instance, untag_instance
 from ebsim.engine.list_snapshots import list_snapshots, show_snapshot
 from ebsim.engine.list_volumes import list_volumes, show_volume
@@ -139,7 +138,7 @@ def _all_tagged(region: Region) -> list[tuple[str, str, dict[str, str]]]:
     return [
         *(("snapshot", str(one.snapshot_id), dict(one.tags)) for one in snapshots),
         *(("volume", str(one.volume_id), dict(one.tags)) for one in list_volumes(region)),
-        *(("instance", str(one.instance_id), shown_tags(one)) for one in instances),
+        *(("instance", str(one.instance_id), one.shown_tags) for one in instances),
     ]
 
 
