@@ -23,6 +23,7 @@ from ebsim.engine.home import prepare_home
 from ebsim.engine.region import Region
 from ebsim.ids import AccountId
 from tests.api.clients import Credentials, connect, make_client
+from tests.api.volume_calls import ZONE, MakeVolume
 from tests.cli.processes import command, environment, run_ebsim
 from tests.tidy.source_tree import ROOT
 
@@ -161,3 +162,14 @@ def busy_threads(desk: Desk) -> Iterator[None]:
         yield
     finally:
         over.set()
+
+
+@pytest.fixture
+def make(ec2: Any) -> MakeVolume:
+    """Makes a volume of 1 GiB, or as said; gives its id."""
+
+    def volume(**params: object) -> str:
+        asked = {"AvailabilityZone": ZONE, "Size": 1, **params}
+        return str(ec2.create_volume(**asked)["VolumeId"])
+
+    return volume
