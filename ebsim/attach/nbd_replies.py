@@ -8,6 +8,7 @@ that is there for that alone.  So a client that stalls holds up nobody else.
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -88,12 +89,12 @@ class ReplySender:
 
     def send(self, reply: Reply) -> None:
         """Send *reply*, waiting for the client if need be.  Only the connection's own thread."""
-        if self._claim(reply):
+        if self._claim([reply]):
             self._send_all_waiting()
 
-    def post(self, reply: Reply) -> None:
-        """Have *reply* sent; never waits."""
-        if not self._claim(reply):
+    def post(self, *replies: Reply) -> None:
+        """Have *replies* sent, with one call if they fit it; never waits."""
+        if not self._claim(replies):
             return
         while parts := self._next():
             rest = self._try(parts)
@@ -108,10 +109,10 @@ class ReplySender:
             self._left_over.put(None)
             self._thread.join()
 
-    def _claim(self, reply: Reply) -> bool:
-        """Put *reply* behind the others; whether the caller has to send them."""
+    def _claim(self, replies: Sequence[Reply]) -> bool:
+        """Put *replies* behind the others; whether the caller has to send them."""
         with self._lock:
-            self._waiting.append(reply)
+            self._waiting.extend(replies)
             if self._is_sending:
                 return False
             self._is_sending = True

@@ -68,6 +68,9 @@ class Transmission:
         self._load = Load(count_max=REQUESTS_MAX, bytes_max=LOAD_BYTES_MAX)
         # Counted apart, so that prompt replies need not wait for slow requests.
         self._gathered_load = Load(count_max=_ARENAS_MAX, bytes_max=_ARENAS_MAX * _ARENA_BYTES)
+        self._flush_lock = threading.Lock()
+        self._flushes: list[Request] = []
+        self._is_flushing = False
         self._gathered: list[Buffer] = []
         self._arena: memoryview | None = None
         self._arena_used = 0
@@ -128,7 +131,9 @@ class Transmission:
             self._has_left = True
         else:
             self._admit(0)
-            if command == wire.COMMAND_BLOCK_STATUS:
+            if command == wire.COMMAND_FLUSH:
+                self._flush_later(request)
+            elif command == wire.COMMAND_BLOCK_STATUS:
                 self._workers.give(partial(self._block_status, request))
             else:
                 self._workers.give(partial(self._change, request, b"", None))
@@ -194,6 +199,14 @@ class Transmission:
         self._admit(request.length)
         self._workers.give(partial(self._read, request))
 
+    def _flush_later(self, request: Request) -> None:
+        with self._flush_lock:
+            self._flushes.append(request)
+            if self._is_flushing:
+                return  # whoever flushes now takes it next
+            self._is_flushing = True
+        self._workers.give(self._flush)
+
     def _write_long(self, request: Request) -> None:
         """Receive a payload that does not fit the window into memory of its own."""
         self._send_gathered()
@@ -240,9 +253,23 @@ class Transmission:
         fault = self._work.change(request, data)
         if buffer is not None:
             self._buffers.give_back(buffer)
-        if fault is not None:
-            return self._post_fault(request, fault)
-        return self._post(request, self._encode.done(request.cookie))
+        self._post(request, self._ended(request, fault))
+
+    def _flush(self) -> None:
+        """Answer the flushes that wait, all with one: it begins after each of them came."""
+        while True:
+            with self._flush_lock:
+                requests, self._flushes = self._flushes, []
+                if not requests:
+                    self._is_flushing = False
+                    return
+            fault = self._work.change(requests[0], b"")
+            self._sender.post(
+                *(
+                    Reply([self._ended(request, fault)], 0, None, self._load)
+                    for request in requests
+                )
+            )
 
     def _block_status(self, request: Request) -> None:
         ranges = self._work.block_status(request)
@@ -251,7 +278,13 @@ class Transmission:
         return self._post(request, self._encode.block_status(request.cookie, ranges))
 
     def _post_fault(self, request: Request, fault: Fault) -> None:
-        self._post(request, self._encode.error(request.cookie, fault.error, fault.message))
+        self._post(request, self._ended(request, fault))
+
+    def _ended(self, request: Request, fault: Fault | None) -> bytes:
+        """The answer of a request that has none but success or an error."""
+        if fault is None:
+            return self._encode.done(request.cookie)
+        return self._encode.error(request.cookie, fault.error, fault.message)
 
     def _post(self, request: Request, reply: bytes) -> None:
         self._sender.post(Reply([reply], _load_bytes(request), None, self._load))

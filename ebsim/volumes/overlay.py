@@ -58,6 +58,7 @@ class Overlay:
         self._is_completed = is_completed
         self._bits_lock = threading.Lock()
         self._sync_lock = threading.Lock()
+        self._syncs_begun = 0
         self._state_lock = threading.Lock()
         self._unsaved_pages: set[int] = set()
         self._failure: StorageUnavailable | None = None
@@ -159,22 +160,29 @@ class Overlay:
             StorageUnavailable: it failed now, or once before: what the disk holds of the
                 writes since the last flush is not known.
         """
+        begun_before = self._syncs_begun
         with self._sync_lock:
             if self._failure is not None:
                 raise self._failure
-            with self._bits_lock:
-                pages, self._unsaved_pages = self._unsaved_pages, set()
-                saved = [(page * PAGE, self._page(page)) for page in sorted(pages)]
-            try:
-                self._data.sync()
-                for offset, page in saved:
-                    self._folder.files.write(self._durable, [page], offset)
-                if saved:
-                    self._folder.files.sync(self._durable)
-            except StorageUnavailable as error:
-                self._failure = error
-                self._distrust_bits()
-                raise
+            # One that began after this was asked for has done it.
+            if self._syncs_begun == begun_before:
+                self._sync()
+
+    def _sync(self) -> None:
+        self._syncs_begun += 1
+        with self._bits_lock:
+            pages, self._unsaved_pages = self._unsaved_pages, set()
+            saved = [(page * PAGE, self._page(page)) for page in sorted(pages)]
+        try:
+            self._data.sync()
+            for offset, page in saved:
+                self._folder.files.write(self._durable, [page], offset)
+            if saved:
+                self._folder.files.sync(self._durable)
+        except StorageUnavailable as error:
+            self._failure = error
+            self._distrust_bits()
+            raise
 
     def _distrust_bits(self) -> None:
         """Let whoever opens the volume next take nothing in the page cache for true.
@@ -215,8 +223,9 @@ class Overlay:
             )
         self._forget_prepared()
         block_count = replace(self._state, size_bytes=size_bytes).block_count
-        self._data.grow(size_bytes)
-        self._data.sync()
+        with self._sync_lock:
+            self._data.grow(size_bytes)
+            self._sync()
         self._folder.files.sync_directory(self._folder.path)
         files = self._folder.files
         with self._sync_lock, self._bits_lock:

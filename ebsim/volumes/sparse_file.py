@@ -52,6 +52,7 @@ class SparseFile:
         self._files = files
         self._path = path
         self._segments: list[int] = []
+        self._is_unsynced: list[bool] = []
         self.size_bytes = 0
         try:
             if create:
@@ -66,6 +67,8 @@ class SparseFile:
         opened = self._files.open_to_read if read_only else self._files.open_to_write
         for index in range(_segment_count(size_bytes)):
             self._segments.append(opened(segment_path(self._path, index)))
+            # Whoever had it open before may have left it so.
+            self._is_unsynced.append(True)
         self.size_bytes = size_bytes
 
     def grow(self, size_bytes: int) -> None:
@@ -75,8 +78,10 @@ class SparseFile:
             if index == len(self._segments):
                 path = segment_path(self._path, index)
                 self._segments.append(self._files.open_or_create(path))
+                self._is_unsynced.append(True)
             end = min(size_bytes - index * SEGMENT_BYTES, SEGMENT_BYTES)
             self._files.truncate(self._segments[index], end)
+            self._is_unsynced[index] = True
         self.size_bytes = size_bytes
 
     def try_read(self, buffer: memoryview, offset_bytes: int) -> bool:
@@ -112,14 +117,17 @@ class SparseFile:
         """Replace the bytes from *offset_bytes* on."""
         within = offset_bytes & (SEGMENT_BYTES - 1)
         if within + len(data) <= SEGMENT_BYTES:
-            descriptor = self._segments[offset_bytes >> _SEGMENT_BITS]
+            index = offset_bytes >> _SEGMENT_BITS
+            descriptor = self._segments[index]
             try:
                 if self._files.calls.pwritev(descriptor, [data], within) == len(data):
+                    self._is_unsynced[index] = True
                     return
             except OSError as error:
                 raise failure("write", descriptor, _RANGE_CHANGED, error) from error
         for descriptor, at, piece in self._pieces(memoryview(data).cast("B"), offset_bytes):
             self._files.write(descriptor, [piece], at)
+        self._note_change(offset_bytes, len(data))
 
     def zero(self, offset_bytes: int, length: int, *, allocate: bool = False) -> None:
         """Make a range zeros: a hole, or with *allocate* a range that has its room."""
@@ -132,6 +140,13 @@ class SparseFile:
                 if error.errno not in _NO_FALLOCATE:
                     raise failure("write", descriptor, _RANGE_CHANGED, error) from error
                 self._write_zeros(descriptor, within, size)
+        self._note_change(offset_bytes, length)
+
+    def _note_change(self, offset_bytes: int, length: int) -> None:
+        """A range was changed: *after* that, or a sync at the same time might miss it."""
+        first, last = offset_bytes >> _SEGMENT_BITS, (offset_bytes + length - 1) >> _SEGMENT_BITS
+        for index in range(first, last + 1):
+            self._is_unsynced[index] = True
 
     def _write_zeros(self, descriptor: int, offset_bytes: int, length: int) -> None:
         zeros = bytes(min(length, MIB))
@@ -180,9 +195,15 @@ class SparseFile:
                 self._files.calls.begin_write_out(descriptor, within, size)
 
     def sync(self) -> None:
-        """Make its bytes durable.  Never to be called again once it failed."""
-        for descriptor in self._segments:
-            self._files.sync(descriptor)
+        """Make its bytes durable.  Never to be called again once it failed.
+
+        One thread at a time.  Segments that nothing was written to since are left alone.
+        """
+        for index, descriptor in enumerate(self._segments):
+            if self._is_unsynced[index]:
+                # Before the call: what is written while it runs belongs to the next one.
+                self._is_unsynced[index] = False
+                self._files.sync(descriptor)
 
     def close(self) -> None:
         """Close the segments.  Harmless when called twice."""

@@ -71,8 +71,9 @@ class FileDevice:
 class MemoryDevice:
     """A disk in memory that notes its calls, fails when told to, and waits at a gate.
 
-    It has no ``try`` methods: every request goes to a worker.  A read or flush that begins
-    at ``gated_at`` waits until ``gate`` is set, with ``is_waiting`` set meanwhile.
+    It has no ``try`` methods: every request goes to a worker.  A request that begins at
+    ``gated_at``, or a flush if that is "flush", waits until ``gate`` is set, with
+    ``is_waiting`` set meanwhile.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -80,7 +81,7 @@ class MemoryDevice:
         self.failure: Exception | None = None
         self.flush_count = 0
         self.calls: list[tuple[str, int, int]] = []
-        self.gated_at: int | None = None
+        self.gated_at: int | str | None = None
         self.gate = threading.Event()
         self.is_waiting = threading.Event()
         self._lock = threading.Lock()
@@ -108,6 +109,7 @@ class MemoryDevice:
     def flush(self) -> None:
         with self._lock:
             self.flush_count += 1
+        self._wait_and_fail("flush")
 
     def allocation(self, offset_bytes: int, length: int) -> Iterator[AllocationRange]:
         """By pieces of 4 KiB: what is all zeros is a hole."""
@@ -123,7 +125,10 @@ class MemoryDevice:
     def _enter(self, call: str, offset_bytes: int, length: int) -> None:
         with self._lock:
             self.calls.append((call, offset_bytes, length))
-        if offset_bytes == self.gated_at:
+        self._wait_and_fail(offset_bytes)
+
+    def _wait_and_fail(self, place: int | str) -> None:
+        if place == self.gated_at:
             self.is_waiting.set()
             assert self.gate.wait(30), "the test forgot to open the gate"
         if self.failure is not None:

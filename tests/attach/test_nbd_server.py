@@ -143,6 +143,28 @@ def test_fua_and_flush_reach_the_device(kind: type[MemoryDevice]) -> None:
             assert device.flush_count == before + 1
 
 
+@pytest.mark.parametrize(("failure", "error"), [(None, 0), (StorageUnavailable("ill"), EIO)])
+def test_flushes_that_wait_for_another_are_answered_by_one(
+    failure: Exception | None, error: int
+) -> None:
+    """By one that began after all of them came, and not by the one that they waited for."""
+    device = MemoryDevice(SIZE)
+    device.gated_at = "flush"
+    with serving(device) as served:
+        client = served.enter()
+        client.sock.sendall(request(FLUSH, cookie=1))
+        assert device.is_waiting.wait(30)
+        client.sock.sendall(b"".join(request(FLUSH, cookie=cookie) for cookie in range(2, 7)))
+        assert client.ask(READ, 0, 1).error == 0  # so the flushes before it were taken
+        device.failure = failure
+        device.gate.set()
+        answers = [client.answer() for _ in range(6)]
+        assert device.flush_count == 2
+    assert [(answer.cookie, answer.error) for answer in answers] == [
+        (c, error) for c in range(1, 7)
+    ]
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("failure", "error"),

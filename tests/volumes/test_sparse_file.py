@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -240,3 +241,55 @@ def test_a_disk_that_will_not_begin_is_told_by_sync_alone(
     file.sync()
     assert contents(file, 0, 100) == b"a" * 100
     file.close()
+
+
+class CountedSyncs(SystemCalls):
+    """Notes what is synced.  The first sync ends only when *meanwhile* was written."""
+
+    def __init__(self, meanwhile: bytes = b"") -> None:
+        self.synced: list[str] = []
+        self.file: SparseFile | None = None
+        self._meanwhile = meanwhile
+
+    def fdatasync(self, descriptor: int) -> None:
+        super().fdatasync(descriptor)
+        self.synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        data, self._meanwhile = self._meanwhile, b""
+        if data:
+            assert self.file is not None, "whose sync it is"
+            self.file.write(data, 0)
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_segments_that_nothing_was_written_to_are_not_synced(tmp_path: Path) -> None:
+    calls = CountedSyncs()
+    SparseFile(Files(calls), tmp_path / "data", SIZE, create=True).close()
+    # Whoever had it before may have written anywhere.
+    with closing(SparseFile(Files(calls), tmp_path / "data", SIZE, create=False)) as file:
+        file.sync()
+        assert calls.synced == ["data.0", "data.1", "data.2", "data.3"]
+        changes = [
+            (lambda: file.write(b"a", SEGMENT), ["data.1"]),
+            (lambda: file.write(b"a" * 2, SEGMENT - 1), ["data.0", "data.1"]),
+            (lambda: file.zero(SEGMENT - 1, SEGMENT + 2), ["data.0", "data.1", "data.2"]),
+            (lambda: file.zero(2 * SEGMENT, SEGMENT, allocate=True), ["data.2"]),
+            (
+                lambda: file.grow(4 * SEGMENT + 1),
+                ["data.0", "data.1", "data.2", "data.3", "data.4"],
+            ),
+            (lambda: None, []),
+        ]
+        for change, synced in changes:
+            calls.synced.clear()
+            change()
+            file.sync()
+            assert calls.synced == synced
+
+
+def test_what_is_written_during_a_sync_belongs_to_the_next(tmp_path: Path) -> None:
+    calls = CountedSyncs(meanwhile=b"a")
+    with closing(SparseFile(Files(calls), tmp_path / "data", SEGMENT, create=True)) as file:
+        calls.file = file
+        for _ in range(3):
+            file.sync()
+    assert calls.synced == ["data.0"] * 2

@@ -157,6 +157,21 @@ def writes_and_flushes(script: Script) -> None:
     script.flush()
 
 
+def idle_flushes(script: Script) -> None:
+    """A flush with nothing to do but what another process, or a change of each kind, left."""
+    script.change(BLOCK, 2 * BLOCK)
+    script.flush()
+    script.flush()
+    script.change(2 * BLOCK, 3 * BLOCK)
+    script.kill()
+    script.flush()
+    for verb in ("trim", "zero", "write"):
+        script.change(BLOCK + 100, 2 * BLOCK - 100, verb)
+        script.flush()
+    hydrate(script.volume.device, range(5, 7))
+    script.flush()
+
+
 def snapshots(script: Script) -> None:
     script.change(0, 2 * BLOCK)
     reader, base = script.cut("snap-1")
@@ -229,6 +244,7 @@ def growing(script: Script) -> None:
 
 SCRIPTS = (
     writes_and_flushes,
+    idle_flushes,
     snapshots,
     failed_and_closed,
     killed_while_cut,

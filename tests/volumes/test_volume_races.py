@@ -1,7 +1,7 @@
 """What only goes wrong when two things happen at once, or one fails in the middle of another."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 
 from ebsim.durable_files import Files
 from ebsim.errors import Conflict, MetadataCorrupt, StorageUnavailable
-from ebsim.system_calls import SystemCalls
+from ebsim.system_calls import Buffer, SystemCalls
 from ebsim.volumes.cut import CutReader
 from ebsim.volumes.volume_folder import NOT_KNOWN, VolumeFolder
 from tests.volumes.failing_calls import FailingCalls
@@ -28,9 +28,13 @@ SIZE = 20 * BLOCK
 
 
 class InterferingCalls(SystemCalls):
-    """Calls *act* once, before the first rename, removal or lock of a file of this *name*."""
+    """Calls *act* once, before the first rename, removal or lock of a file of this *name*.
+
+    Or after the first write or sync.  *synced* are the names of what was synced.
+    """
 
     def __init__(self) -> None:
+        self.synced: list[str] = []
         self._act: Callable[[], None] | None = None
         self._name = ""
 
@@ -52,6 +56,17 @@ class InterferingCalls(SystemCalls):
     def flock(self, descriptor: int, operation: int) -> None:
         self._interfere(Path(f"/proc/self/fd/{descriptor}").readlink())
         super().flock(descriptor, operation)
+
+    def pwritev(self, descriptor: int, parts: Sequence[Buffer], offset_bytes: int) -> int:
+        written = super().pwritev(descriptor, parts, offset_bytes)
+        self._interfere(Path(f"/proc/self/fd/{descriptor}").readlink())
+        return written
+
+    def fdatasync(self, descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        self.synced.append(path.name)
+        super().fdatasync(descriptor)
+        self._interfere(path)
 
     def _interfere(self, path: Path) -> None:
         if self._act is not None and path.name == self._name:
@@ -111,6 +126,66 @@ def test_after_a_failed_flush_nothing_that_was_not_flushed_is_believed(tmp_path:
     assert volume.device.dirty_count() == 20
     assert contents(volume.device) == b"a" * BLOCK + volume.origin.disk[BLOCK:]
     volume.device.flush()
+    volume.close()
+
+
+@pytest.mark.parametrize("moment", ["in the middle of the write", "in the middle of a flush"])
+def test_a_flush_is_not_spared_by_one_that_missed_a_write(tmp_path: Path, moment: str) -> None:
+    """The write returns when the first flush had begun already, or ended."""
+    calls = InterferingCalls()
+    volume = made(tmp_path, calls)
+    device = volume.device
+    device.flush()
+    if moment == "in the middle of the write":
+        calls.before("data.0", device.flush)
+        device.write_at(0, b"a" * BLOCK)
+    else:
+        device.write_at(BLOCK, b"a" * BLOCK)
+        calls.before("data.0", lambda: device.write_at(0, b"a" * BLOCK))
+        device.flush()
+    assert calls.has_acted
+    calls.synced.clear()
+    device.flush()
+    assert calls.synced == ["data.0", "present"]
+    device.flush()
+    assert calls.synced == ["data.0", "present"]
+    volume.close()
+
+
+def test_flushes_asked_for_during_another_share_the_next(tmp_path: Path) -> None:
+    """None is content with the one under way: what that missed, they have to make durable."""
+    calls = InterferingCalls()
+    volume = made(tmp_path, calls)
+    device = volume.device
+    device.write_at(0, b"a" * BLOCK)
+    flushes = [threading.Thread(target=device.flush) for _ in range(4)]
+
+    def write_and_flush() -> None:
+        device.write_at(BLOCK, b"b" * BLOCK)
+        for flush in flushes:
+            flush.start()
+
+    calls.synced.clear()
+    calls.before("data.0", write_and_flush)
+    device.flush()
+    for flush in flushes:
+        flush.join()
+    assert calls.synced == ["data.0", "present"] * 2
+    volume.close()
+
+
+def test_a_volume_that_could_not_be_made_longer_is_not_flushed_any_more(tmp_path: Path) -> None:
+    calls = FailingCalls()
+    volume = made(tmp_path, calls)
+    volume.device.write_at(0, b"a" * BLOCK)
+    calls.fail("fdatasync", "data")
+    with pytest.raises(StorageUnavailable):
+        volume.device.grow(SIZE + BLOCK)
+    calls.heal()
+    with pytest.raises(StorageUnavailable):
+        volume.device.flush()
+    volume.kill()
+    assert volume.device.dirty_count() == 20
     volume.close()
 
 
