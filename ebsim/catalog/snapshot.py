@@ -97,6 +97,11 @@ class Snapshot:
         """Whether its bytes are in the archive alone, so that it has no root to be read from."""
         return self.archive is not None and self.root is None
 
+    def is_archived_at(self, now_ns: int) -> bool:
+        """Whether it is archived, or restored for a time that is over by now."""
+        expiry_ns = self.restore_expiry_time_ns
+        return self.is_archived or (expiry_ns is not None and expiry_ns <= now_ns)
+
     @property
     def is_readable(self) -> bool:
         """Whether it is completed, and its bytes are in the region."""

@@ -28,8 +28,7 @@ _ROWS_PER_STEP = 256
 
 def refuse_archived(region: Region, snapshot: Snapshot) -> None:
     """Refuse to use a snapshot that is archived, or whose temporary restore is over."""
-    expiry = snapshot.restore_expiry_time_ns
-    if snapshot.is_archived or (expiry is not None and expiry <= region.clock.now_ns()):
+    if snapshot.is_archived_at(region.clock.now_ns()):
         raise SnapshotArchived(snapshot.snapshot_id)
 
 

@@ -65,7 +65,7 @@ class BlockAccess:
             ForeignBlockSize: it was taken in blocks of another size.
         """
         snapshot = region.metadata.read(lambda reader: _usable(reader, region, snapshot_id))
-        if snapshot.is_archived:
+        if snapshot.is_archived_at(region.clock.now_ns()):
             raise SnapshotUnusable("Archived snapshots are not supported")
         if snapshot.root is None or snapshot.state is not SnapshotState.COMPLETED:
             raise SnapshotNotFound(snapshot_id)

@@ -162,7 +162,7 @@ def _parent(reader: Reader, region: Region, options: DirectOptions) -> Snapshot:
         raise SnapshotNotFound(options.parent_id)
     if parent.block_size != DIRECT_BLOCK_SIZE:
         raise ForeignBlockSize(parent.snapshot_id, parent.block_size)
-    if parent.root is None:
+    if parent.is_archived_at(region.clock.now_ns()):
         raise SnapshotUnusable("Archived snapshots are not supported")
     if options.volume_size_gib < parent.volume_size_gib:
         raise VolumeSizeRefused(
