@@ -114,7 +114,7 @@ def trespasses(module: Module) -> list[str]:
         )
         allowed = MAY_IMPORT[here] | GROUND | {here, ""}
     return [
-        f"{module.path.name}:{line}: ebsim.{here} may not import {name}"
+        f"{module.name}:{line}: ebsim.{here} may not import {name}"
         for line, name in imported_names(module)
         if room(name) not in allowed and not (here == "cli" and name in NAMED_BY_CLI)
     ]

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+
+READS_ALL_MODULES = pytest.mark.xdist_group("source_tree")
+"""For tests that look at every file: parsing them takes longer than looking, so once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tidy.source_tree import ROOT, Module, modules
+from tests.tidy.source_tree import READS_ALL_MODULES, ROOT, Module, modules
+
+pytestmark = READS_ALL_MODULES
 
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "base", "misc", "core"}
 """Names that say nothing about what a file holds."""
@@ -67,13 +69,13 @@ def uses_of_outside(module: Module) -> list[str]:
             continue
         # ``random.getrandbits`` on a parameter named ``random`` is how it should be.
         if dotted(node) in banned and dotted(node).split(".")[0] in imported:
-            found.append(f"{module.path.name}: {dotted(node)}")
+            found.append(f"{module.name}: {dotted(node)}")
         if isinstance(node, ast.ImportFrom):
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found += [f"{module.path.name}:{node.lineno}: {n}" for n in sorted(names & banned)]
+            found += [f"{module.name}:{node.lineno}: {n}" for n in sorted(names & banned)]
         # Data goes through cli/output.py, messages through cli/messages.py.
         if isinstance(node, ast.Call) and dotted(node.func) == "print":
-            found.append(f"{module.path.name}:{node.lineno}: print")
+            found.append(f"{module.name}:{node.lineno}: print")
     return found
 
 
@@ -81,9 +83,8 @@ def written(text: str, name: str = "ebsim.engine.verbs") -> Module:
     return Module(ROOT / Path(*name.split(".")).with_suffix(".py"), text, ast.parse(text))
 
 
-@pytest.mark.parametrize("module", modules("ebsim"), ids=lambda m: m.name)
-def test_time_chance_and_the_environment_come_from_outside(module: Module) -> None:
-    assert uses_of_outside(module) == []
+def test_time_chance_and_the_environment_come_from_outside() -> None:
+    assert [use for module in modules("ebsim") for use in uses_of_outside(module)] == []
 
 
 @pytest.mark.parametrize(
@@ -111,37 +112,42 @@ def test_chance_that_was_passed_in_is_no_fault() -> None:
     assert uses_of_outside(written(text)) == []
 
 
-@pytest.mark.parametrize(
-    "module", [*modules("ebsim"), *modules("tests"), *modules("benchmarks")], ids=lambda m: m.name
-)
-def test_a_file_is_named_for_what_it_holds(module: Module) -> None:
-    words = {word for part in module.name.split(".") for word in part.split("_")}
-    assert words & EMPTY_NAMES == set()
+def test_files_are_named_for_what_they_hold() -> None:
+    assert [
+        module.name
+        for folder in ("ebsim", "tests", "benchmarks")
+        for module in modules(folder)
+        if not EMPTY_NAMES.isdisjoint(module.name.replace("_", ".").split("."))
+    ] == []
 
 
-@pytest.mark.parametrize("module", modules("ebsim"), ids=lambda m: m.name)
-def test_a_module_says_what_it_is(module: Module) -> None:
+def test_modules_say_what_they_are() -> None:
     """A package's door may be empty; every other file begins with a docstring."""
-    if module.path.name == "__init__.py" and not module.text.strip():
-        return
-    docstring = ast.get_docstring(module.tree)
-    assert docstring
-    assert docstring.splitlines()[0].rstrip().endswith((".", ":")), "a sentence"
+    silent = []
+    for module in modules("ebsim"):
+        if module.path.name == "__init__.py" and not module.text.strip():
+            continue
+        first_line, *_ = (ast.get_docstring(module.tree) or "").split("\n")
+        if not first_line.rstrip().endswith((".", ":")):
+            silent.append(f"{module.name} begins with no sentence")
+    assert silent == []
 
 
-@pytest.mark.parametrize("module", modules("ebsim"), ids=lambda m: m.name)
-def test_imports_are_at_the_top(module: Module) -> None:
-    late = [
-        node.lineno
+def test_imports_are_at_the_top() -> None:
+    assert [
+        f"{module.name}, line {node.lineno}"
+        for module in modules("ebsim")
         for function in module.functions()
         for node in ast.walk(function)
         if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
-    assert late == []
+    ] == []
 
 
-@pytest.mark.parametrize("module", modules("tests"), ids=lambda m: m.name)
-def test_tests_use_no_mocks_and_no_sleeps(module: Module) -> None:
+def test_tests_use_no_mocks_and_no_sleeps() -> None:
+    assert [use for module in modules("tests") for use in mocks_and_sleeps(module)] == []
+
+
+def mocks_and_sleeps(module: Module) -> list[str]:
     found = []
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -149,4 +155,11 @@ def test_tests_use_no_mocks_and_no_sleeps(module: Module) -> None:
             found += [n for n in names if n.split(".")[0] == "mock" or n.startswith("unittest.m")]
         if isinstance(node, ast.Attribute) and dotted(node) == "time.sleep":
             found.append(f"line {node.lineno}: time.sleep")
-    assert found == []
+    return [f"{module.name}: {use}" for use in found]
+
+
+@pytest.mark.parametrize(
+    "text", ["from unittest.mock import patch", "import mock", "import time\ntime.sleep(1)"]
+)
+def test_a_mock_and_a_sleep_are_found(text: str) -> None:
+    assert len(mocks_and_sleeps(written(text))) >= 1
