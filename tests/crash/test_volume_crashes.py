@@ -129,8 +129,9 @@ SCENES = {
 def test_a_crash_at_any_step_leaves_a_volume_whole_or_nothing_of_it(
     name: str, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str], None]
 ) -> None:
-    # Volumes of a pool are whole GiB, and every crash state is written out.
-    monkeypatch.setattr("ebsim.engine.fast_restore_pool.GIB", 2 << 20)
+    # Some volumes are whole GiB, and every crash state is written out: a GiB is 2 MiB.
+    monkeypatch.setattr("ebsim.engine.fast_restore_pool.GIB", GROWN)
+    monkeypatch.setattr("ebsim.engine.create_volume.GIB", GROWN)
     scene = SCENES[name]
     with quick_directory() as folder:
         home, disk, contents = prepare(scene, folder)
