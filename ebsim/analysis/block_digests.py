@@ -17,8 +17,7 @@ zeros, which is how the store keeps it.  This module is pure.
 """
 
 import mmap
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 
 from xxhash import xxh3_128_digest
 
@@ -29,6 +28,9 @@ BLOCK_SIZES = tuple(BLOCK_SIZE_MIN << level for level in range(11))
 """What a volume's blocks may be, smallest first: bytes."""
 
 DIGEST_SIZE = 16
+
+ReadInto = Callable[[memoryview, int], None]
+"""Fills a buffer with what a disk, or a part of one, has from an offset on."""
 
 
 def size_name(block_size: int) -> str:
@@ -55,38 +57,44 @@ ZERO_DIGESTS = _zero_digests()
 
 
 class StretchHasher:
-    """Hashes stretches of 4 MiB in a buffer of its own.  For one thread."""
+    """Reads and hashes stretches of 4 MiB, a window of them at a time.  For one thread.
 
-    def __init__(self) -> None:
+    Args:
+        window_size: Whole 4 KiB blocks.  What fits the processor's cache is hashed there,
+            which is a sixth faster than to fetch it from memory again.
+    """
+
+    def __init__(self, window_size: int = 512 * KIB) -> None:
         # Page-aligned: the kernel copies into it four times as fast.
-        self.buffer = memoryview(mmap.mmap(-1, BLOCK_SIZE_MAX))
-        size = BLOCK_SIZE_MIN
-        self._blocks = [self.buffer[at : at + size] for at in range(0, BLOCK_SIZE_MAX, size)]
-        self._levels = [bytearray(count * DIGEST_SIZE) for count in _COUNTS]
-        pair = 2 * DIGEST_SIZE
-        self._pairs = [
-            [memoryview(level)[at : at + pair] for at in range(0, len(level), pair)]
-            for level in self._levels[:-1]
-        ]
+        self._window = memoryview(mmap.mmap(-1, window_size))
+        self._blocks = _cut(self._window, BLOCK_SIZE_MIN)
+        # Each level in its turn, for the next to be made from.
+        self._level = bytearray(_COUNTS[0] * DIGEST_SIZE)
+        self._pairs = _cut(memoryview(self._level), 2 * DIGEST_SIZE)
 
-    def digests(self, filled: Sequence[tuple[int, int]]) -> bytes:
-        """The digests of the buffer's blocks: all of 4 KiB, then all of 8 KiB, and so on.
+    def digests(self, read: ReadInto, filled: Sequence[tuple[int, int]]) -> bytes:
+        """The digests of a stretch's blocks: all of 4 KiB, then all of 8 KiB, and so on.
 
-        *filled* are the half-open ranges of 4 KiB blocks that the buffer has been filled
-        in; the others are zeros, whatever the buffer has there.
+        *read* fills a buffer from an offset in the stretch on.  It is asked for the half-open
+        ranges of 4 KiB blocks in *filled*, which rise; the others are zeros.
         """
-        level = self._levels[0]
+        smallest = []
         position = 0
         for first, stop in filled:
-            level[position * DIGEST_SIZE : first * DIGEST_SIZE] = ZERO_DIGESTS[0] * (
-                first - position
-            )
-            # One call for the whole run: a loop in Python would cost as much as the hashing.
-            level[first * DIGEST_SIZE : stop * DIGEST_SIZE] = b"".join(
-                map(xxh3_128_digest, self._blocks[first:stop])
-            )
+            smallest.append(ZERO_DIGESTS[0] * (first - position))
+            for at in range(first, stop, len(self._blocks)):
+                count = min(len(self._blocks), stop - at)
+                read(self._window[: count * BLOCK_SIZE_MIN], at * BLOCK_SIZE_MIN)
+                smallest.extend(map(xxh3_128_digest, self._blocks[:count]))
             position = stop
-        level[position * DIGEST_SIZE :] = ZERO_DIGESTS[0] * (_COUNTS[0] - position)
-        for pairs, (_, upper) in zip(self._pairs, pairwise(self._levels), strict=True):
-            upper[:] = b"".join(map(xxh3_128_digest, pairs))
-        return b"".join(self._levels)
+        smallest.append(ZERO_DIGESTS[0] * (_COUNTS[0] - position))
+        levels = [b"".join(smallest)]
+        for count in _COUNTS[1:]:
+            self._level[: 2 * count * DIGEST_SIZE] = levels[-1]
+            # One call for all: a loop in Python would cost as much as the hashing.
+            levels.append(b"".join(map(xxh3_128_digest, self._pairs[:count])))
+        return b"".join(levels)
+
+
+def _cut(buffer: memoryview, size: int) -> list[memoryview]:
+    return [buffer[at : at + size] for at in range(0, len(buffer), size)]

@@ -17,12 +17,12 @@ from ebsim.analysis.block_digests import (
     ZERO_DIGESTS,
     StretchHasher,
 )
-from ebsim.analysis.images import Image, Readable, opened_image
+from ebsim.analysis.images import Image, Readable, SnapshotPlace, opened_image
 from ebsim.analysis.parts import Part, encode_part
 from ebsim.analysis.snapshot_source import SnapshotSource
 from ebsim.errors import EbsimError, SourceUnusable
 from ebsim.sources.source import Extent
-from ebsim.units import KIB
+from ebsim.units import KIB, MIB
 
 _SPREAD = BLOCK_SIZE_MAX // BLOCK_SIZE_MIN
 # A hole that is not longer is read with what is around it: a call costs more than the bytes.
@@ -62,7 +62,8 @@ class PieceResult:
 def scan_piece(task: PieceTask) -> list[PieceResult]:
     """Scan *task*'s piece of each of its images.
 
-    Cost: one read of the piece's data, 0.25 ms a MiB, and 1 MiB of rows for 64 MiB of it.
+    Cost: one read of the piece's data, 0.4 ms of processor time a MiB, and 1 MiB of rows for
+    64 MiB of it.
     """
     scanner = _Scanner(task)
     results = []
@@ -90,7 +91,9 @@ def plain_class(error: EbsimError) -> type[EbsimError]:
 class _Scanner:
     def __init__(self, task: PieceTask) -> None:
         self._task = task
-        self._hasher = StretchHasher()
+        is_stored = isinstance(task.images[0].place, SnapshotPlace)
+        # A store's chunks have 4 MiB at the most, and each is decoded whole.
+        self._hasher = StretchHasher(BLOCK_SIZE_MAX if is_stored else MIB)
         self._remembered: dict[bytes, bytes] = {}
 
     def scan(self, image: Image) -> bytes:
@@ -122,16 +125,10 @@ class _Scanner:
     def _read_stretch(
         self, disk: Readable, offset_bytes: int, filled: Sequence[tuple[int, int]]
     ) -> bytes:
-        buffer = self._hasher.buffer
-        for first, stop in filled:
-            begin, end = first * BLOCK_SIZE_MIN, stop * BLOCK_SIZE_MIN
-            disk.read_into(buffer[begin:end], offset_bytes + begin)
-        return self._hasher.digests(filled)
+        def read(buffer: memoryview, within_bytes: int) -> None:
+            disk.read_into(buffer, offset_bytes + within_bytes)
 
-
-def _halves(digest: bytes) -> tuple[np.uint64, np.uint64]:
-    high, low = int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
-    return np.uint64(high), np.uint64(low)
+        return self._hasher.digests(read, filled)
 
 
 def clipped(extents: Iterator[Extent], start: int, stop: int) -> Iterator[Extent]:
@@ -166,16 +163,19 @@ def _rows(stretches: Mapping[int, bytes]) -> list[tuple[Digests, Digests, Digest
     """
     numbers = np.array(list(stretches), dtype=np.uint64)
     joined = b"".join(stretches.values())
-    halves = np.frombuffer(joined, dtype=">u8").astype(np.uint64)
-    table = halves.reshape(len(numbers), LEVEL_STARTS[-1], 2)
+    table = np.frombuffer(joined, dtype=">u8").astype(np.uint64)
+    table = table.reshape(len(numbers), LEVEL_STARTS[-1], 2)
     found = []
     for level, zero in enumerate(ZERO_DIGESTS):
+        part = table[:, LEVEL_STARTS[level] : LEVEL_STARTS[level + 1]]
+        high, low = part[..., 0].ravel(), part[..., 1].ravel()
         count = _SPREAD >> level
-        part = table[:, LEVEL_STARTS[level] : LEVEL_STARTS[level + 1], :].reshape(-1, 2)
-        indexes = numbers[:, None] * np.uint64(count) + np.arange(count, dtype=np.uint64)
-        high, low = _halves(zero)
-        is_present = (part[:, 0] != high) | (part[:, 1] != low)
-        part, indexes = part[is_present], indexes.ravel()[is_present]
-        order = np.argsort(part[:, 0])
-        found.append((indexes[order], part[order, 0], part[order, 1]))
+        starts = numbers * np.uint64(count)
+        indexes = np.add.outer(starts, np.arange(count, dtype=np.uint64))
+        zero_high, zero_low = np.frombuffer(zero, dtype=">u8").astype(np.uint64)
+        order = np.argsort(high)
+        is_zero = (high == zero_high) & (low == zero_low)
+        if is_zero.any():
+            order = order[~is_zero[order]]
+        found.append((indexes.ravel()[order], high[order], low[order]))
     return found

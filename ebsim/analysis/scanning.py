@@ -17,7 +17,7 @@ from ebsim.units import MIB
 T = TypeVar("T")
 S = TypeVar("S")
 
-_PIECE_SIZE_MIN, _PIECE_SIZE_MAX = 64 * MIB, 512 * MIB
+_PIECE_SIZE_MIN, _PIECE_SIZE_MAX = 128 * MIB, 512 * MIB
 _PIECES_WANTED = 512
 
 Skipped = dict[str, str]

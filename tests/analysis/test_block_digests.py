@@ -11,12 +11,14 @@ from ebsim.analysis.block_digests import (
     DIGEST_SIZE,
     LEVEL_STARTS,
     ZERO_DIGESTS,
+    ReadInto,
     StretchHasher,
     size_name,
 )
 
 PAGES = BLOCK_SIZE_MAX // BLOCK_SIZE_MIN
 HASHER = StretchHasher()
+SMALL_HASHER = StretchHasher(window_size=3 * BLOCK_SIZE_MIN)
 
 # A few pages that are not zeros, near borders above all, with few different contents.
 page_numbers = st.one_of(
@@ -34,8 +36,14 @@ def content_of(pages: dict[int, int]) -> bytes:
 
 
 def digests_of(content: bytes) -> bytes:
-    HASHER.buffer[:] = content
-    return HASHER.digests([(0, PAGES)])
+    return HASHER.digests(reader(content), [(0, PAGES)])
+
+
+def reader(content: bytes) -> ReadInto:
+    def read(buffer: memoryview, offset_bytes: int) -> None:
+        buffer[:] = content[offset_bytes : offset_bytes + len(buffer)]
+
+    return read
 
 
 def blocks(content: bytes, digests: bytes, level: int) -> list[tuple[bytes, bytes]]:
@@ -87,9 +95,19 @@ def test_a_larger_block_is_hashed_from_the_digests_of_its_halves() -> None:
 @given(filled=st.sets(page_numbers, max_size=6))
 def test_pages_that_were_not_filled_count_as_zeros(filled: set[int]) -> None:
     content = content_of(dict.fromkeys(filled, 7))
-    expected = digests_of(content)
-    HASHER.buffer[:] = bytes([7]) * BLOCK_SIZE_MAX
-    assert HASHER.digests([(number, number + 1) for number in sorted(filled)]) == expected
+    everywhere = reader(bytes([7]) * BLOCK_SIZE_MAX)
+    ranges = [(number, number + 1) for number in sorted(filled)]
+    assert HASHER.digests(everywhere, ranges) == digests_of(content)
+
+
+@given(pages=stretches, first=st.integers(0, 20), length=st.integers(1, 20))
+def test_what_is_read_at_once_makes_no_difference(
+    pages: dict[int, int], first: int, length: int
+) -> None:
+    content = content_of(pages)
+    filled = [(first, first + length), (500, PAGES)]
+    expected = HASHER.digests(reader(content), filled)
+    assert SMALL_HASHER.digests(reader(content), filled) == expected
 
 
 def test_block_sizes_have_names() -> None:

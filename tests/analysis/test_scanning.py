@@ -63,9 +63,9 @@ def write_sparse(path: Path, seed: int, places: list[int], size_bytes: int) -> P
 @pytest.fixture
 def images(tmp_path: Path) -> list[Image]:
     """Two disks of three and two pieces, with 256 KiB in common."""
-    common = [0, 63 * MIB, 64 * MIB, 127 * MIB + 960 * KIB]
-    one = write_sparse(tmp_path / "one.img", 1, [*common, 130 * MIB], 150 * MIB)
-    two = write_sparse(tmp_path / "two.img", 1, common, 128 * MIB)
+    common = [0, 127 * MIB, 128 * MIB, 255 * MIB + 960 * KIB]
+    one = write_sparse(tmp_path / "one.img", 1, [*common, 260 * MIB], 300 * MIB)
+    two = write_sparse(tmp_path / "two.img", 1, common, 256 * MIB)
     found = ImageList(keep_going=False)
     found.add_files([str(one), str(two)], is_series=True)
     return found.images
@@ -80,7 +80,7 @@ def test_pieces_and_holes_are_added_up(images: list[Image]) -> None:
     executor = Recorded()
     analysis = analyzed(images, executor)
     assert executor.scanned_count == 3 + 2
-    assert analysis.hole_bytes == 278 * MIB - 9 * 64 * KIB
+    assert analysis.hole_bytes == 556 * MIB - 9 * 64 * KIB
     smallest = analysis.sizes[0]
     assert smallest.sharing.shared_counts.tolist() == [[80, 64], [64, 64]]
     assert smallest.sharing.added_counts.tolist() == [80, 0]
@@ -112,7 +112,7 @@ def test_a_part_is_not_used_for_an_image_that_changed_since(
     images: list[Image], tmp_path: Path
 ) -> None:
     analyzed(images, Recorded(), parts=tmp_path / "parts")
-    write_sparse(Path(images[1].name), 9, [0], 128 * MIB)
+    write_sparse(Path(images[1].name), 9, [0], 256 * MIB)
     found = ImageList(keep_going=False)
     found.add_files([image.name for image in images], is_series=True)
     executor = Recorded()
@@ -174,7 +174,7 @@ def test_threads_find_what_one_thread_finds(images: list[Image]) -> None:
 
 def test_pieces_grow_with_the_disks_and_are_whole_stretches(images: list[Image]) -> None:
     large = Image("large", 1 << 40, images[0].place)
-    assert (piece_size(images), piece_size([large])) == (64 * MIB, 512 * MIB)
+    assert (piece_size(images), piece_size([large])) == (128 * MIB, 512 * MIB)
     assert all(piece_size([large]) % size == 0 for size in BLOCK_SIZES)
 
 
