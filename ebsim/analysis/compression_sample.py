@@ -6,9 +6,9 @@ compressed is a sample of what a store would keep.  It is read once more, from o
 places where it lies.
 
 How well blocks compress differs far more from one to the next than between a block and its
-4 KiB pages, and whole blocks of megabytes are dear.  So it is sampled twice: of many blocks one
-page is compressed, and some of them are compressed as a whole and page by page, which tells
-what pages say of blocks (``compression_estimate.py``).
+4 KiB pages, and whole blocks of megabytes are dear.  So large ones are sampled twice: of many
+blocks one page is compressed, and some of them are compressed as a whole and by 64 of their
+pages, which tells what pages say of blocks (``compression_estimate.py``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,12 +27,16 @@ from ebsim.content.compression import Codec, encode
 from ebsim.units import MIB
 
 _SHARE = 1 / 1024
-_SAMPLE_BYTES_MIN = 8 * MIB
+_SAMPLE_BYTES_MIN = 4 * MIB
 _BLOCKS_MIN = 8
 _PAGES_MIN = 1024
+_PAGES_OF_WHOLE_MAX = 64
+# So many whole blocks tell enough by themselves.
+_WHOLE_ENOUGH = 512
+_ALMOST_ALL = 0.5
 _HIGHEST = (1 << 64) - 1
 _TASK_BYTES, _TASK_BLOCKS = 16 * MIB, 512
-_WHOLE = -1
+_WHOLE, _WHOLE_ONLY = -1, -2
 
 
 class Shares(NamedTuple):
@@ -46,7 +50,8 @@ class StoredBlock(NamedTuple):
     """What a store would keep of a block, at each level.
 
     Attributes:
-        pages: In pages of 4 KiB: of all of them, or as many times that of one.
+        pages: In pages of 4 KiB: of all of them, or in proportion of some or of one; empty
+            where none was compressed.
         whole: As it is; empty where only a page was compressed.
     """
 
@@ -57,8 +62,9 @@ class StoredBlock(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CompressionTask:
-    """Blocks of one image to compress, as (block size, block index, page or -1 for all).
+    """Blocks of one image to compress, as (block size, block index, page).
 
+    The page is -1 for the block as a whole and its pages, -2 for the block as a whole alone.
     A value that can be sent to another process.
     """
 
@@ -69,7 +75,11 @@ class CompressionTask:
     @property
     def size_bytes(self) -> int:
         """What is read."""
-        return sum(size if page == _WHOLE else BLOCK_SIZE_MIN for size, _, page in self.blocks)
+        return sum(_read_bytes(size, page) for size, _, page in self.blocks)
+
+
+def _read_bytes(block_size: int, page: int) -> int:
+    return block_size if page < 0 else BLOCK_SIZE_MIN
 
 
 ALL = Shares(0.0, 1.0)
@@ -79,17 +89,18 @@ ALL = Shares(0.0, 1.0)
 def sample_shares(distinct_count: int, block_size: int) -> Shares:
     """What to sample of so many different blocks; of 0, all.
 
-    As a whole a thousandth, or 8 MiB, or 8 of them, whichever is most; by a page 1024.
+    As a whole a thousandth, or 4 MiB, or 8 of them, whichever is most; by a page 1024 where
+    that is fewer than 512.  All, where that would be half of them.
     """
     if distinct_count == 0:
         return ALL
     wanted = max(_SHARE, _SAMPLE_BYTES_MIN / block_size / distinct_count)
     whole = max(wanted, _BLOCKS_MIN / distinct_count)
-    if whole >= 1:
+    if whole >= _ALMOST_ALL:
         return ALL
-    if block_size == BLOCK_SIZE_MIN:
+    if whole * distinct_count >= _WHOLE_ENOUGH:
         return Shares(0.0, whole)
-    return Shares(max(whole, min(1.0, _PAGES_MIN / distinct_count)), whole)
+    return Shares(min(1.0, _PAGES_MIN / distinct_count), whole)
 
 
 def compression_tasks(
@@ -107,7 +118,7 @@ def compression_tasks(
         size_bytes = 0
         for size, index, page in blocks.iter_rows():
             task.append((size, index, page))
-            size_bytes += size if page == _WHOLE else BLOCK_SIZE_MIN
+            size_bytes += _read_bytes(size, page)
             if size_bytes >= _TASK_BYTES or len(task) == _TASK_BLOCKS:
                 yield CompressionTask(images[place], tuple(task), tuple(levels))
                 task, size_bytes = [], 0
@@ -130,9 +141,11 @@ def _chosen(parts: Sequence[Sequence[Path]], shares: Mapping[int, Shares]) -> li
     pages = pl.col("block_size") // BLOCK_SIZE_MIN
     # The digest's other half is as good as a lot, too.
     page = (pl.col("digest_low") % pages).cast(pl.Int64)
+    paged = [size for size, share in shares.items() if share.pages]
+    whole = pl.when(pl.col("block_size").is_in(paged)).then(_WHOLE).otherwise(_WHOLE_ONLY)
     both = pl.concat(
         [
-            chosen.filter(is_whole).with_columns(page=pl.lit(_WHOLE, dtype=pl.Int64)),
+            chosen.filter(is_whole).with_columns(page=whole.cast(pl.Int64)),
             chosen.filter(is_page).with_columns(page=page),
         ]
     )
@@ -160,28 +173,42 @@ def compress_sample(task: CompressionTask) -> list[StoredBlock]:
     Raises:
         SourceUnusable, IntegrityError, ...: they cannot be read, or changed.
     """
+    longest = max(_read_bytes(size, page) for size, _, page in task.blocks)
+    buffer = memoryview(bytearray(longest))
     with opened_image(task.image) as disk:
-        return [_compress(disk, *block, task.levels) for block in task.blocks]
+        return [_compress(disk, buffer, block, task.levels) for block in task.blocks]
 
 
 def _compress(
-    disk: Readable, block_size: int, block_index: int, page: int, levels: Sequence[int]
+    disk: Readable, buffer: memoryview, block: tuple[int, int, int], levels: Sequence[int]
 ) -> StoredBlock:
+    block_size, block_index, page = block
     start = block_index * block_size
     page_count = block_size // BLOCK_SIZE_MIN
-    if page != _WHOLE:
-        data = memoryview(bytearray(BLOCK_SIZE_MIN))
+    data = buffer[: _read_bytes(block_size, page)]
+    if page >= 0:
         disk.read_into(data, start + page * BLOCK_SIZE_MIN)
         one = (_stored_bytes(data, level) * page_count for level in levels)
         return StoredBlock(block_size, tuple(one), ())
-    data = memoryview(bytearray(block_size))
     disk.read_into(data, start)
-    pieces = [data[at : at + BLOCK_SIZE_MIN] for at in range(0, block_size, BLOCK_SIZE_MIN)]
+    whole = tuple(_stored_bytes(data, level) for level in levels)
+    if page == _WHOLE_ONLY:
+        return StoredBlock(block_size, (), whole)
+    pieces = [data[at : at + BLOCK_SIZE_MIN] for at in _page_offsets(page_count)]
+    each_for = page_count // len(pieces)
     return StoredBlock(
         block_size,
-        tuple(sum(_stored_bytes(piece, level) for piece in pieces) for level in levels),
-        tuple(_stored_bytes(data, level) for level in levels),
+        tuple(each_for * sum(_stored_bytes(piece, level) for piece in pieces) for level in levels),
+        whole,
     )
+
+
+def _page_offsets(page_count: int) -> list[int]:
+    """Where the pages lie that stand for a block of *page_count*, a power of two."""
+    step = max(1, page_count // _PAGES_OF_WHOLE_MAX)
+    # Not each at the same place of its step: databases have something at every fourth page.
+    pages = (turn * step + turn * 5 % step for turn in range(page_count // step))
+    return [page * BLOCK_SIZE_MIN for page in pages]
 
 
 def _stored_bytes(data: memoryview, level: int) -> int:
