@@ -34,6 +34,7 @@
 5.  What Amazon does behind, after the answer, is begun with ``call.work.begin`` (``work.py``;
     ``ec2/snapshots.py`` shows it): the verb runs in a thread and announces what to answer.
     What the server does by itself, now and then, is a function in ``chores.CHORES``.
+    Volumes that it makes or attaches are named to ``call.look_after``, which serves and loads.
 
 6.  Let the engine's errors pass: ``error_codes.py`` gives each class its code, by service.
     Add a class there when Amazon has a code for it; raise ``faults.ApiError(code, message,

@@ -1,5 +1,6 @@
 """One call of an action: who makes it, where, and what it works with."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -8,7 +9,10 @@ from ebsim.api.block_plane import BlockPlane
 from ebsim.api.work import Work
 from ebsim.clock import Clock
 from ebsim.engine.region import Region
-from ebsim.ids import AccountId
+from ebsim.ids import AccountId, VolumeId
+
+LookAfter = Callable[[str, Sequence[VolumeId]], None]
+"""Told of a region's volumes that were made or attached, once that is so."""
 
 
 class RegionSource(Protocol):
@@ -33,6 +37,7 @@ class Call:
         work: What goes on after the answer is begun with this.
         is_reading: Whether the action changes nothing, so that it makes no region.
         import_folder: Whose files may be imported; ``None`` for none.
+        keeper: Serves volumes and loads them; ``None`` if this process does not.
     """
 
     service: str
@@ -46,6 +51,7 @@ class Call:
     work: Work
     is_reading: bool
     import_folder: Path | None = None
+    keeper: LookAfter | None = None
 
     @property
     def region(self) -> Region:
@@ -61,3 +67,8 @@ class Call:
     def blocks(self) -> BlockPlane:
         """The region's blocks; pass ``call.region`` along, for the account that acts."""
         return self.regions.blocks(self.region)
+
+    def look_after(self, volume_ids: Sequence[VolumeId]) -> None:
+        """Have volumes that were made or attached served, or loaded, by this process."""
+        if self.keeper is not None:
+            self.keeper(self.region_name, volume_ids)

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 from ebsim.api.addressing import FALLBACK, Addressed, addressed, read_params, service_named_by
-from ebsim.api.call import Call
+from ebsim.api.call import Call, LookAfter
 from ebsim.api.chaos import Chaos
 from ebsim.api.error_codes import (
     api_error_of,
@@ -67,6 +67,7 @@ class Desk:
         import_folder: Whose files may be imported; ``None`` for none.
         throttle: Refuses calls that come too fast; ``None`` refuses none.
         chaos: Makes calls slow and lets some fail, on purpose.
+        keeper: Serves volumes and loads them; ``None`` if this process does not.
     """
 
     regions: Regions
@@ -82,6 +83,7 @@ class Desk:
     throttle: Throttle | None = None
     import_folder: Path | None = None
     chaos: Chaos | None = None
+    keeper: LookAfter | None = None
 
 
 @dataclass(slots=True)
@@ -199,6 +201,7 @@ def _performed(
         work=desk.work,
         is_reading=one.is_reading,
         import_folder=desk.import_folder,
+        keeper=desk.keeper,
     )
     if desk.throttle is not None:
         desk.throttle.count(call, params)

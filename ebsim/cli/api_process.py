@@ -21,6 +21,7 @@ from ebsim.api.server import Server, Tls, listening_socket, make_server
 from ebsim.api.throttle import Throttle
 from ebsim.api.upkeep import delivering, scheduling
 from ebsim.api.work import Work
+from ebsim.cli.kept_volumes import KeptVolumes
 from ebsim.cli.messages import say
 from ebsim.cli.served_api import Address, Emulation
 from ebsim.cli.settings import Settings
@@ -55,6 +56,7 @@ def run_server(
         listing_lag_seconds=emulation.listing_lag_seconds,
     )
     work = Work(say, lag_seconds=rules.pending_seconds if rules is not None else 0)
+    volumes = KeptVolumes(regions, say)
     ended = threading.Event()
     threads = [
         Chores(regions, say, ended=ended),
@@ -75,6 +77,7 @@ def run_server(
         throttle=Throttle(clock, emulation.throttle_factor) if emulation.throttle_factor else None,
         import_folder=import_folder,
         chaos=Chaos(rules, clock) if rules is not None else None,
+        keeper=volumes.look_after,
     )
     server = make_server(desk, Tls(*tls) if tls is not None else None)
     with listening_socket(address.host, address.port) as listening:
@@ -88,6 +91,7 @@ def run_server(
                 thread.start()
             try:
                 regions.go_on()
+                volumes.start()
                 click.echo(url)
                 sys.stdout.flush()
                 server.run(sockets=[listening])
@@ -95,6 +99,7 @@ def run_server(
                 for thread in threads:
                     thread.stop()
                 work.close()
+                volumes.stop()
                 regions.close()
 
 

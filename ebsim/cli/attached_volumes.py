@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from ebsim.attach.nbd_server import Export, NbdServer
 from ebsim.cli.messages import say
 from ebsim.cli.opened_region import opened_region
 from ebsim.cli.output import print_json
@@ -16,7 +15,7 @@ from ebsim.cli.serving import (
     Places,
     check_places,
     listening_options,
-    runtime_path,
+    served_over_nbd,
     start_in_background,
     until_asked_to_end,
 )
@@ -111,25 +110,9 @@ def attach(
         ):
             if instance is not None and device is not None:
                 attach_to_instance(region, volume.volume_id, instance, device)
-            _serve(opened, places, ended)
-
-
-def _serve(opened: OpenedVolume, places: Places, ended: Event) -> None:
-    volume_id = opened.volume.volume_id
-    description = f"made from {opened.volume.snapshot_id}" if opened.volume.snapshot_id else ""
-    export = Export(volume_id, description, opened.device, False, opened.device.block_size)
-    server = NbdServer(
-        lambda: [export], tls=places.tls(), must_use_tls=places.tls_folder is not None
-    )
-    try:
-        places.listen_with(server, default=runtime_path(f"{volume_id}.sock"))
-        uris = server.uris(volume_id)
-        server.start()
-        opened.publish(uris=uris)
-        click.echo(uris[0])
-        ended.wait()
-    finally:
-        server.stop()
+            with served_over_nbd(opened, places) as uri:
+                click.echo(uri)
+                ended.wait()
 
 
 @click.command()

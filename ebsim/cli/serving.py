@@ -15,9 +15,10 @@ from typing import NamedTuple, TypeVar
 import click
 
 from ebsim.attach.certificates import server_context
-from ebsim.attach.nbd_server import NbdServer
+from ebsim.attach.nbd_server import Export, NbdServer
 from ebsim.cli.messages import say
 from ebsim.cli.settings import Settings
+from ebsim.engine.open_volume import OpenedVolume
 from ebsim.errors import Conflict, InvalidRequest
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -133,6 +134,25 @@ def check_places(places: Places) -> None:
         raise click.UsageError("--socket and --listen are two places. Give one.")
     if places.tls_folder is not None and places.listen is None:
         raise click.UsageError("--tls-dir encrypts TCP. Give --listen as well.")
+
+
+@contextmanager
+def served_over_nbd(opened: OpenedVolume, places: Places) -> Iterator[str]:
+    """Serve an open volume while the body runs; its URI, which its status tells as well."""
+    volume_id = opened.volume.volume_id
+    description = f"made from {opened.volume.snapshot_id}" if opened.volume.snapshot_id else ""
+    export = Export(volume_id, description, opened.device, False, opened.device.block_size)
+    server = NbdServer(
+        lambda: [export], tls=places.tls(), must_use_tls=places.tls_folder is not None
+    )
+    try:
+        places.listen_with(server, default=runtime_path(f"{volume_id}.sock"))
+        uris = server.uris(volume_id)
+        server.start()
+        opened.publish(uris=uris)
+        yield uris[0]
+    finally:
+        server.stop()
 
 
 @contextmanager

@@ -12,7 +12,12 @@ from ebsim.catalog.volume import Volume
 from ebsim.catalog.volume_settings import VolumeSettings
 from ebsim.engine.add_volume import add_volume
 from ebsim.engine.made_once import made_once, note_made
-from ebsim.engine.open_volume import OpenedVolume, local_volume, open_volume
+from ebsim.engine.open_volume import (
+    OpenedVolume,
+    let_initializer_go,
+    local_volume,
+    open_volume,
+)
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.tags import check_tags
@@ -113,6 +118,7 @@ class _Copying:
 
 @contextmanager
 def _opened(region: Region, volume_id: VolumeId) -> Iterator[OpenedVolume]:
+    let_initializer_go(region, volume_id)
     with ExitStack() as stack:
         try:
             opened = stack.enter_context(open_volume(region, volume_id, COPY, hydrates=False))

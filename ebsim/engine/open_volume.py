@@ -15,11 +15,11 @@ from ebsim.durable_files import write_atomically
 from ebsim.engine.region import Region
 from ebsim.engine.volume_size import note_size
 from ebsim.engine.volume_stands_alone import volume_stands_alone
-from ebsim.errors import Conflict, InvalidRequest, VolumeInUse
+from ebsim.errors import Conflict, InvalidRequest, StorageUnavailable, VolumeInUse
 from ebsim.ids import Digest, SnapshotId, VolumeId
 from ebsim.units import MIB
 from ebsim.volumes.control import Answer, ControlClient, ControlServer, NotServed
-from ebsim.volumes.hydration import Hydrator, read_order
+from ebsim.volumes.hydration import HydrationState, Hydrator, read_order
 from ebsim.volumes.live_volume import LiveVolume
 from ebsim.volumes.open_live_volume import open_live_volume
 from ebsim.volumes.origin import Origin
@@ -96,6 +96,23 @@ class OpenedVolume:
             "mib_per_second": rate // MIB if rate is not None else None,
         }
 
+    def let_load(self) -> None:
+        """Go on with loading in the background, if there is any."""
+        if self.hydrator is not None:
+            self.hydrator.resume()
+
+    def has_done_loading(self, timeout_seconds: float) -> bool:
+        """Wait so long at the most until nothing is loaded in the background, for now or ever.
+
+        All may be here, the volume be closed, or loading be paused, or wait for the store or
+        for room: then ``failure`` in its status says for what.
+        """
+        return (
+            self.hydrator is None
+            or self.hydrator.wait(timeout_seconds)
+            or self.hydrator.progress().state is not HydrationState.RUNNING
+        )
+
     def publish(self, **facts: object) -> None:
         """Let others read *facts* in the volume's folder, without asking."""
         self.facts.update(facts)
@@ -110,11 +127,13 @@ def open_volume(
     *,
     hydrates: bool,
     rate: int | None = None,
+    begins_paused: bool = False,
 ) -> Iterator[OpenedVolume]:
     """Have the volume open while the body runs; *purpose* says for what, to others.
 
     With *hydrates* it loads in the background, at *rate* bytes a second at the most; by
-    default at the volume's own.
+    default at the volume's own.  With *begins_paused* nothing comes that way before somebody
+    lets it go on.
 
     Raises:
         Conflict: another process has it open.
@@ -150,6 +169,8 @@ def open_volume(
         control.start()
         stack.callback(control.stop)
         if hydrator is not None:
+            if begins_paused:
+                hydrator.pause()
             hydrator.start()
             stack.callback(hydrator.stop)
         yield opened
@@ -250,9 +271,14 @@ def let_initializer_go(region: Region, volume_id: VolumeId) -> None:
     folder = volume_folder(region, volume_id)
     if serving_facts(folder).get("purpose") != INITIALIZE:
         return
-    with suppress(NotServed), ControlClient(folder) as client:
-        client.ask("detach")
-    if not wait_until(lambda: not folder.is_open(), _LET_GO_SECONDS):
+
+    def has_gone() -> bool:
+        # It may not listen yet when it is asked first, and may end before it has answered.
+        with suppress(NotServed, StorageUnavailable), ControlClient(folder) as client:
+            client.ask("detach")
+        return not folder.is_open()
+
+    if not wait_until(has_gone, _LET_GO_SECONDS):
         raise _in_use(folder)
 
 

@@ -23,7 +23,7 @@ from ebsim.engine.bin_stays import stay_of_volume
 from ebsim.engine.holds import drop_holds
 from ebsim.engine.idle_volume import idle_volume
 from ebsim.engine.kept_records import VOLUMES, write_current_record
-from ebsim.engine.open_volume import local_volume
+from ebsim.engine.open_volume import let_initializer_go, local_volume
 from ebsim.engine.record_events import volume_deleted
 from ebsim.engine.recovery import claim_interrupted_upload, let_go_of_claimed, recover
 from ebsim.engine.region import Region
@@ -47,6 +47,7 @@ def remove_volume(region: Region, name: str) -> Volume:
     """
     volume = local_volume(region, name)
     _refuse_attached(volume)
+    let_initializer_go(region, volume.volume_id)
 
     def stay(reader: Reader, current: Volume, now_ns: int) -> BinStay | None:
         # On a full disk the work is begun a second time.

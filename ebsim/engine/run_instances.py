@@ -1,8 +1,9 @@
 """Running and terminating instances, as far as volumes need them: nothing runs.
 
 Running makes the volumes first; one transaction then makes the instance and attaches them.
-Terminating marks the instance and detaches its volumes in one transaction; those that go
-with it are removed after.  A crash between leaves volumes that are available.
+Terminating marks the instance and detaches its volumes in one transaction; then whoever
+serves them lets go, and those that go with it are removed.  A crash between leaves volumes
+that are available.
 
 A terminated instance is shown for an hour, and then forgotten by the next that is run or
 terminated.
@@ -28,10 +29,12 @@ from ebsim.catalog.volume import Attachment, Volume
 from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.instances import InstanceVolumes
 from ebsim.engine.kept_records import forget_instance, keep_instance, write_current_record
+from ebsim.engine.open_volume import volume_folder
 from ebsim.engine.record_events import volume_attached, volume_detached
 from ebsim.engine.recovery import recover
 from ebsim.engine.region import Region
 from ebsim.engine.remove_volume import remove_volume
+from ebsim.engine.served_volume import let_go
 from ebsim.engine.tags import check_tags
 from ebsim.errors import Conflict, EbsimError, InvalidRequest, VolumeNotFound
 from ebsim.ids import InstanceId, new_instance_id
@@ -169,6 +172,8 @@ def terminate_instance(region: Region, name: str) -> Instance:
 
     Raises:
         InstanceNotFound: there is none.
+        Conflict: it is terminated, and one of its volumes is still served, or could not be
+            removed; all others are done with.
     """
     recover(region)
 
@@ -192,12 +197,25 @@ def terminate_instance(region: Region, name: str) -> Instance:
         forget_instance(region, ended.instance_id)
         for volume in volumes:
             write_current_record(region, volume.volume_id)
-    for volume in volumes:
-        if volume.settings.delete_on_termination:
-            with suppress(VolumeNotFound):
-                remove_volume(region, volume.volume_id)
+    _part_with(region, volumes)
     _forget_old(region)
     return ended
+
+
+def _part_with(region: Region, volumes: Sequence[Volume]) -> None:
+    """Let whoever serves the volumes end, and remove those that go with their instance."""
+    failures: list[EbsimError] = []
+    for volume in volumes:
+        try:
+            let_go(volume_folder(region, volume.volume_id))
+            if volume.settings.delete_on_termination:
+                with suppress(VolumeNotFound):
+                    remove_volume(region, volume.volume_id)
+        except EbsimError as error:
+            # One that is held fast is no reason to keep the others.
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def terminated_instance(reader: Reader, region: Region, name: str) -> Instance | None:

@@ -6,7 +6,7 @@ from ebsim.catalog.volume import Volume
 from ebsim.engine.instances import detach_from_instance
 from ebsim.engine.open_volume import local_volume, volume_folder
 from ebsim.engine.region import Region
-from ebsim.errors import Conflict
+from ebsim.errors import Conflict, StorageUnavailable
 from ebsim.ids import VolumeId
 from ebsim.volumes.control import ControlClient, NotServed
 from ebsim.volumes.volume_folder import VolumeFolder
@@ -26,20 +26,32 @@ def detach_volume(region: Region, name: str) -> Volume:
             than a minute; it keeps its place then.
     """
     volume = local_volume(region, name)
-    if not _let_go(volume_folder(region, volume.volume_id)) and volume.attachment is None:
+    folder = volume_folder(region, volume.volume_id)
+    was_served = let_go(folder)
+    if not was_served and volume.attachment is None:
         raise Conflict(
             f"{volume.volume_id} is not attached: it is 'available'. Nothing was changed."
         )
-    return detach_from_instance(region, volume.volume_id)
+    detached = detach_from_instance(region, volume.volume_id)
+    if not was_served:
+        # A process may have been about to open it.
+        let_go(folder)
+    return detached
 
 
-def _let_go(folder: VolumeFolder) -> bool:
-    """Let whoever has the volume open end; ``False`` if nobody has."""
+def let_go(folder: VolumeFolder) -> bool:
+    """Let whoever has the volume open end, and wait for that; ``False`` if nobody has.
+
+    Raises:
+        Conflict: it takes more than a minute, or what has it open cannot be ended from here.
+    """
     try:
         with ControlClient(folder) as client:
             client.ask("detach")
     except NotServed:
         return False
+    except StorageUnavailable:
+        pass  # it ended before it had answered, or never will
     if not wait_until(lambda: not folder.is_open(), _LET_GO_SECONDS):
         raise Conflict(
             f"{folder.path.name} is still being flushed by the process that serves it, which "

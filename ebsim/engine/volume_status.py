@@ -13,7 +13,9 @@ from ebsim.catalog.volume import Volume
 from ebsim.durable_files import Files
 from ebsim.engine.open_volume import INITIALIZE, SNAPSHOT, serving_facts, volume_folder
 from ebsim.engine.region import Region
+from ebsim.engine.resize_volume import RESIZE
 from ebsim.errors import StorageUnavailable
+from ebsim.ids import VolumeId
 from ebsim.volumes.block_bitmap import BlockBitmap, bitmap_bytes
 from ebsim.volumes.control import Answer, ControlClient, NotServed
 from ebsim.volumes.sparse_file import segment_paths
@@ -84,6 +86,12 @@ def is_in_use(region: Region, volume: Volume) -> bool:
     folder = volume_folder(region, volume.volume_id)
     purpose = serving_facts(folder).get("purpose")
     return purpose is not None and purpose not in _PASSING and folder.is_open()
+
+
+def is_had_in_passing(region: Region, volume_id: VolumeId) -> bool:
+    """Whether whoever has, or had, a volume open lets go of it by itself."""
+    facts = serving_facts(volume_folder(region, volume_id))
+    return facts.get("purpose", RESIZE) in {*_PASSING, RESIZE}
 
 
 def volume_status(region: Region, volume: Volume) -> VolumeStatus:

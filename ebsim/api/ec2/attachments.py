@@ -36,6 +36,7 @@ def attach(call: Call, params: Params) -> Answer:
             f"Value ({device}) for parameter device is invalid. {device} is not a valid EBS "
             "device name.",
         ) from error
+    call.look_after([attached.volume_id])
     (row,) = attachment_rows(attached)
     return {**row, "State": "attaching"}
 
@@ -60,7 +61,8 @@ def detach(call: Call, params: Params) -> Answer:
                 f"Volume '{name}' is attached to '{rows[0]['InstanceId']}' as "
                 f"'{rows[0]['Device']}', not to '{wanted}'",
             )
-    detach_volume(region, name)
+    detached = detach_volume(region, name)
+    call.look_after([detached.volume_id])
     return {**rows[0], "State": "detaching"}
 
 

@@ -97,6 +97,7 @@ def run(call: Call, params: Params) -> Answer:
     made = run_instances(region, options, count=count, token_use=token_use(call, params))
     if not made:
         raise ApiError("InvalidInstanceID.NotFound", "What this request ran is gone")
+    call.look_after([volume.volume_id for one in made for volume in one.volumes])
     rows = [{**_row(region, one), "State": _PENDING} for one in made]
     return _reservation(region, rows)
 
@@ -207,14 +208,15 @@ def terminate(call: Call, params: Params) -> Answer:
     """End instances; volumes that go with them are deleted."""
     region = call.region
     names = list(dict.fromkeys(ids.instance_id(name) for name in params["InstanceIds"]))
-    shown = {str(one.instance.instance_id): one.instance for one in described_instances(region)}
+    shown = {str(one.instance.instance_id): one for one in described_instances(region)}
     for name in names:
         if name not in shown:
             raise InstanceNotFound(name)
     ended = []
     for name in names:
-        was = _RUNNING if shown[name].terminate_time_ns is None else _TERMINATED
+        was = _RUNNING if shown[name].instance.terminate_time_ns is None else _TERMINATED
         terminate_instance(region, name)
+        call.look_after([volume.volume_id for volume in shown[name].volumes])
         now = _SHUTTING_DOWN if was is _RUNNING else _TERMINATED
         ended.append({"InstanceId": name, "CurrentState": now, "PreviousState": was})
     return {"TerminatingInstances": ended}

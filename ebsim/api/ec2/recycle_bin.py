@@ -21,6 +21,7 @@ from ebsim.engine.recycle_bin import (
 )
 from ebsim.engine.region import Region
 from ebsim.errors import SnapshotNotFound, VolumeNotFound
+from ebsim.ids import VolumeId
 
 _RESTORED = (
     "SnapshotId", "Description", "Encrypted", "OwnerId", "Progress", "StartTime", "State",
@@ -94,7 +95,9 @@ def _volume_row(region: Region, volume: Volume) -> Answer:
 
 def restore_volume(call: Call, params: Params) -> Answer:
     """Take a volume out of the bin."""
-    restore_volume_from_bin(call.region, ids.volume_id(params["VolumeId"]))
+    name = VolumeId(ids.volume_id(params["VolumeId"]))
+    restore_volume_from_bin(call.region, name)
+    call.look_after([name])
     return {"Return": True}
 
 

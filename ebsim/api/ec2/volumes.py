@@ -37,7 +37,9 @@ def create(call: Call, params: Params) -> Answer:
     zone = _zone(call, params)
     tags = specified_tags(params, "volume")
     options = volume_options(call, params, zone, tags)
-    return _as_created(call.region, create_volume(call.region, options))
+    made = create_volume(call.region, options)
+    call.look_after([made.volume_id])
+    return _as_created(call.region, made)
 
 
 def volume_options(
@@ -215,6 +217,7 @@ def copy(call: Call, params: Params) -> Answer:
     if size_gib > whole_gib(made.size_bytes):
         # A crash before this leaves a smaller copy, which the same request makes larger.
         made = resize_volume(region, made.volume_id, size_gib)
+    call.look_after([source.volume_id, made.volume_id])
     return {"Volumes": [_as_created(region, made)]}
 
 
