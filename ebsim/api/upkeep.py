@@ -1,7 +1,7 @@
 """What the server does of events and schedules, in threads of their own.
 
-Events are sent every second to sinks that have their time; a slow one holds up other
-events, and nothing else.  Lifecycle policies are run when something is due, by the regions'
+Events are sent every second to sinks that have their time, to each in a turn of its own
+(``engine.sink_turns``).  Lifecycle policies are run when something is due, by the regions'
 clock, and every ten minutes for what has grown too old.
 """
 
@@ -13,22 +13,18 @@ from ebsim.api.chores import Chore
 from ebsim.api.regions import Regions
 from ebsim.catalog.lifecycle_policy import LifecyclePolicy, PolicyState
 from ebsim.clock import to_datetime
-from ebsim.engine.deliver_events import deliver_events
 from ebsim.engine.lifecycle_policies import all_policies
 from ebsim.engine.region import Region
 from ebsim.engine.run_lifecycle import next_due, run_policy
+from ebsim.engine.sink_turns import SinkTurns
 
 _ROUND_SECONDS = 1.0
 _AT_LEAST_EVERY = timedelta(minutes=10)
 
 
-def delivering(should_stop: Callable[[], bool]) -> Chore:
+def delivering(turns: SinkTurns) -> Chore:
     """Send events to the sinks."""
-
-    def run(region: Region) -> None:
-        deliver_events(region, should_stop=should_stop)
-
-    return Chore("events", _ROUND_SECONDS, run)
+    return Chore("events", _ROUND_SECONDS, turns.begin)
 
 
 def scheduling(regions: Regions, tell: Callable[[str], None]) -> Chore:

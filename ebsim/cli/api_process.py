@@ -31,6 +31,7 @@ from ebsim.engine.access_keys import AccessKeys
 from ebsim.engine.driven_clock import DrivenClock
 from ebsim.engine.home import prepare_home
 from ebsim.engine.served_home import serving_home
+from ebsim.engine.sink_turns import SinkTurns
 
 
 def run_server(
@@ -57,10 +58,11 @@ def run_server(
     )
     work = Work(say, lag_seconds=rules.pending_seconds if rules is not None else 0)
     volumes = KeptVolumes(regions, say)
+    turns = SinkTurns(say)
     ended = threading.Event()
     threads = [
         Chores(regions, say, ended=ended),
-        Chores(regions, say, [delivering(ended.is_set)], ended=ended),
+        Chores(regions, say, [delivering(turns)], ended=ended),
         Chores(regions, say, [scheduling(regions, say)], ended=ended),
     ]
     desk = Desk(
@@ -98,6 +100,7 @@ def run_server(
             finally:
                 for thread in threads:
                     thread.stop()
+                turns.close()
                 work.close()
                 volumes.stop()
                 regions.close()

@@ -53,14 +53,32 @@ def deliver_events(
     *at_once* tries those as well.  A sink that somebody else delivers to is left out.
     *should_stop* is asked between events.
     """
+    found = []
+    for sink in sinks_to_serve(region):
+        delivery = deliver_to_sink(region, sink, at_once=at_once, should_stop=should_stop)
+        if delivery is not None:
+            found.append(delivery)
+    return found
+
+
+def sinks_to_serve(region: Region) -> list[Sink]:
+    """The region's sinks; where those had got to that are no more is forgotten."""
     sinks = list_sinks(region)
     forget_gone_sinks(region, sinks)
-    found = []
-    for sink in sinks:
-        with _alone(region, sink) as is_ours:
-            if is_ours and not should_stop():
-                found.append(_deliver_to(region, sink, at_once, should_stop))
-    return found
+    return sinks
+
+
+def deliver_to_sink(
+    region: Region, sink: Sink, *, at_once: bool = False, should_stop: Callable[[], bool] = never
+) -> Delivery | None:
+    """Give one sink what it has not got yet, as :func:`deliver_events` does.
+
+    ``None`` if somebody else delivers to it, or nothing is to be done any more.
+    """
+    with _alone(region, sink) as is_ours:
+        if not is_ours or should_stop():
+            return None
+        return _deliver_to(region, sink, at_once, should_stop)
 
 
 @contextmanager

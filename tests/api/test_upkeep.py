@@ -13,10 +13,10 @@ from ebsim.api.dispatch import Desk
 from ebsim.api.upkeep import delivering, scheduling
 from ebsim.clock import ManualClock, from_iso8601
 from ebsim.engine.create_snapshot import create_snapshot
-from ebsim.engine.deliver_events import never
 from ebsim.engine.event_sinks import SinkKind, SinkOptions, add_sink
 from ebsim.engine.list_snapshots import list_snapshots
 from ebsim.engine.region import Region
+from ebsim.engine.sink_turns import SinkTurns
 from ebsim.waiting import wait_until
 from tests.api.conftest import ACCOUNT, ClientMaker, Serving
 from tests.api.test_lifecycle_policies import DETAILS, POLICY
@@ -47,13 +47,16 @@ def names_in(log: Path) -> list[str]:
 def test_events_of_every_region_are_sent(desk: Desk, mine: Region, image: Path) -> None:
     log = image.with_name("log")
     told: list[str] = []
-    chores = Chores(desk.regions, told.append, [delivering(never)])
+    turns = SinkTurns(told.append)
+    chores = Chores(desk.regions, told.append, [delivering(turns)])
     add_sink(mine, "log", SinkOptions(kind=SinkKind.LOG, target=str(log), is_of_home=True))
     create_snapshot(mine, str(image))
     create_snapshot(
         replace(desk.regions.region("eu-west-1", create=True), account_id=ACCOUNT), str(image)
     )
     chores.run_due()
+    assert wait_until(lambda: log.exists() and len(names_in(log)) == 2, 60)
+    turns.close()
     assert names_in(log) == ["createSnapshot", "createSnapshot"]
     assert told == []
 

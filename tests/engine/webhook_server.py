@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+_HANGS_SECONDS_MAX = 60.0
+
 
 class Received(NamedTuple):
     """A request."""
@@ -21,12 +23,17 @@ class Received(NamedTuple):
 
 
 class Webhook:
-    """What was sent to it, and what it answers: the statuses of *answers*, then 200."""
+    """What was sent to it, and what it answers: the statuses of *answers*, then 200.
+
+    It hangs before it answers while *goes_on* is not set.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.received: list[Received] = []
         self.answers: list[int] = []
+        self.goes_on = threading.Event()
+        self.goes_on.set()
 
 
 @contextmanager
@@ -37,6 +44,7 @@ def webhook() -> Iterator[Webhook]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             hook.received.append(Received(self.path, dict(self.headers), body))
+            hook.goes_on.wait(_HANGS_SECONDS_MAX)
             self.send_response(hook.answers.pop(0) if hook.answers else 200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -51,6 +59,7 @@ def webhook() -> Iterator[Webhook]:
     try:
         yield hook
     finally:
+        hook.goes_on.set()
         server.shutdown()
         thread.join()
         server.server_close()
