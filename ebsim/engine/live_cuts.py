@@ -1,4 +1,4 @@
-"""Cutting live volumes: freeze all, cut all, thaw all, wherever they are open."""
+"""Cutting live volumes: freeze all, then cut each, wherever they are open."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,7 +12,7 @@ from ebsim.catalog.volume import Volume
 from ebsim.engine.open_volume import SNAPSHOT, open_volume, volume_folder
 from ebsim.engine.region import Region
 from ebsim.engine.snapshot_steps import Base, base_of
-from ebsim.errors import Conflict, VolumeInUse
+from ebsim.errors import VolumeInUse
 from ebsim.ids import SnapshotId
 from ebsim.metadata.transactions import Reader
 from ebsim.volumes.control import ControlClient, NotServed
@@ -33,7 +33,12 @@ class CutTarget(Protocol):
 
     def freeze(self, timeout_seconds: float) -> None: ...
 
-    def make_cut(self, snapshot_id: str, *, dirty_only: bool) -> None: ...
+    def make_cut(self, snapshot_id: str, *, dirty_only: bool) -> None:
+        """Cut it, and let its writes go on.
+
+        Raises:
+            Conflict: it was not frozen any more.
+        """
 
     def thaw(self) -> bool: ...
 
@@ -53,11 +58,14 @@ class _OwnVolume:
         self._holds_freeze = True
 
     def make_cut(self, snapshot_id: str, *, dirty_only: bool) -> None:
+        assert self._holds_freeze, "frozen by this snapshot before it is cut"
         self._device.make_cut(snapshot_id, dirty_only=dirty_only)
+        self.thaw()
 
     def thaw(self) -> bool:
         # What another snapshot froze is that one's to thaw.
-        return self._holds_freeze and self._device.thaw()
+        held, self._holds_freeze = self._holds_freeze, False
+        return held and self._device.thaw()
 
 
 @dataclass(slots=True)
@@ -82,7 +90,7 @@ class LiveCut:
         self.dirty_only = self.target.prepare_cut(snapshot_id, self.dirty_since)
 
     def make(self) -> None:
-        """Cut it, while all are frozen."""
+        """Cut it and let its writes go on, once all are frozen."""
         assert self.snapshot_id is not None, "prepared before it is cut"
         self.target.make_cut(self.snapshot_id, dirty_only=self.dirty_only)
 
@@ -150,10 +158,13 @@ def base_for(reader: Reader, volume: Volume, state: VolumeState) -> tuple[Base |
 
 
 def cut_at_once(cuts: Sequence[LiveCut], freeze_seconds: float) -> float:
-    """Freeze all, cut all, thaw all, whatever happens; return for how long writes were held up.
+    """Freeze all, then cut each, which lets it go on; return for how long writes were held up.
+
+    A volume that goes on before another is cut harms nothing.  That one is frozen still: a
+    write to it that waits for what the first took after its cut comes after its own.
 
     Raises:
-        Conflict: one could not be frozen in time, or went on before all were cut.
+        Conflict: one could not be frozen in time, or went on before it was cut.
     """
     if not cuts:
         return 0.0
@@ -162,15 +173,10 @@ def cut_at_once(cuts: Sequence[LiveCut], freeze_seconds: float) -> float:
         try:
             _all(pool, lambda cut: cut.target.freeze(freeze_seconds), cuts)
             _all(pool, LiveCut.make, cuts)
-        finally:
-            were_frozen = _all(pool, lambda cut: cut.target.thaw(), cuts)
-            pause = monotonic() - begun
-    if not all(were_frozen):
-        raise Conflict(
-            "a volume was frozen for too long and went on before all were cut. "
-            "No snapshot was made. Try again."
-        )
-    return pause
+            return monotonic() - begun
+        except BaseException:
+            _all(pool, lambda cut: cut.target.thaw(), cuts)
+            raise
 
 
 def settle(region: Region, cut: LiveCut) -> None:

@@ -1,14 +1,14 @@
 """Snapshots of live volumes: of one, or of several at one instant.
 
-All volumes are frozen before any is cut, and every one is cut before the first goes on,
-so whatever order an application wrote in across volumes, the set holds a prefix of it.
+All volumes are frozen before any is cut, and each goes on when it is cut itself, so
+whatever order an application wrote in across volumes, the set holds a prefix of it.
 Freezing costs a few messages; the upload runs while writes go on.
 
 The order of things:
 
     1  transaction  the snapshots are pending, their bases held
     2  each volume makes the files ready that its cut needs
-    3  freeze all, cut all, thaw all; a freeze that ended early fails the set
+    3  freeze all, then cut and thaw each; a freeze that ended early fails the set
     4  upload one after the other, manifests
     5  transaction  all are completed
     6  the volumes are told, and forget their cuts

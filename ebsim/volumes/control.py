@@ -90,24 +90,30 @@ class _Conversation:
                 )
             self._volume.make_cut(message["snapshot_id"], dirty_only=message["dirty_only"])
             self._cut = str(message["snapshot_id"])
+            # In one message: under load each costs more than all that is done for it.
+            self._let_go_on()
         return {}
 
     def _thaw(self, message: Answer) -> Answer:
         del message
-        watchdog = self._watchdog
-        if watchdog is not None:
-            watchdog.cancel()
-        return {"was_frozen": self._release()}
+        with self._lock:
+            return {"was_frozen": self._let_go_on()}
 
     def _settle_cut(self, message: Answer) -> Answer:
         self._volume.settle_cut(message["snapshot_id"])
         self._cut = None
         return {}
 
-    def _release(self) -> bool:
+    def _let_go_on(self) -> bool:
+        held, self._holds_freeze = self._holds_freeze, False
+        if held:
+            assert self._watchdog is not None, "one watches over what is frozen"
+            self._watchdog.cancel()
+        return held and self._volume.thaw()
+
+    def _release(self) -> None:
         with self._lock:
-            held, self._holds_freeze = self._holds_freeze, False
-            return held and self._volume.thaw()
+            self._let_go_on()
 
 
 class ControlServer:
@@ -263,6 +269,7 @@ class ControlClient:
         self.ask("freeze", timeout_seconds=timeout_seconds, held_seconds_max=held_seconds_max)
 
     def make_cut(self, snapshot_id: str, *, dirty_only: bool) -> None:
+        """Cut the frozen volume, and let its writes go on."""
         self.ask("make_cut", snapshot_id=snapshot_id, dirty_only=dirty_only)
 
     def thaw(self) -> bool:

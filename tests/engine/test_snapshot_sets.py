@@ -92,7 +92,8 @@ def test_a_set_fails_as_one(region: Region, disk: Disk) -> None:
             client.prepare_cut("snap-00000000000000002", None)
             client.freeze(1.0)
             client.make_cut("snap-00000000000000002", dirty_only=False)
-            client.thaw()
+            assert not client.thaw(), "it went on when it was cut"
+            busy.device.write_at(0, b"not frozen")
             with pytest.raises(Conflict, match="is being taken"):
                 snap(region, disk.volume_id, other)
         assert volume.device.dirty_count() == dirty
