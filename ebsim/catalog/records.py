@@ -11,6 +11,8 @@ Functions work inside a transaction or reader given by the caller.
 """
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 
 from ebsim.catalog.audience import may_use
 from ebsim.catalog.instance import Instance, decode_instance, encode_instance
@@ -53,10 +55,10 @@ def put_snapshot(txn: Transaction, snapshot: Snapshot) -> None:
 
 
 def _change_index(txn: Transaction, old: frozenset[IndexRow], new: frozenset[IndexRow]) -> None:
-    for table, key in sorted(old - new):
-        txn.delete_many(table, [key])
-    for table, key in sorted(new):
-        txn.put_many(table, [(key, b"")])
+    for table, rows in groupby(sorted(old - new), key=itemgetter(0)):
+        txn.delete_many(table, [key for _, key in rows])
+    for table, rows in groupby(sorted(new), key=itemgetter(0)):
+        txn.put_many(table, [(key, b"") for _, key in rows])
 
 
 def remove_snapshot(txn: Transaction, snapshot: Snapshot) -> None:

@@ -80,13 +80,17 @@ def may_fit(filters: Sequence[Filter]) -> Callable[[bytes], bool]:
     return lambda row: all(any(text in row for text in need) for need in needs)
 
 
+def is_literal(item: Filter) -> bool:
+    """Whether its values are texts as they are, without wildcards and escapes."""
+    return not any(set(value) & set("*?\\") for value in item.values)
+
+
 def _needed_texts(item: Filter) -> list[list[bytes]]:
     """Of each list one text must be in the row of a snapshot that fits."""
     needed = []
     if item.name.startswith("tag:"):
         needed.append([_stored(item.name.removeprefix("tag:"))])
-    is_literal = not any(set(value) & set("*?\\") for value in item.values)
-    if is_literal and (
+    if is_literal(item) and (
         item.name.startswith("tag") or item.name in {"status", "snapshot-id", "volume-id"}
     ):
         needed.append([_stored(value) for value in item.values])

@@ -4,6 +4,7 @@
     SNAPSHOTS_BY_TIME    owner id, start time 8 BE, snapshot id          not in the recycle bin
     SNAPSHOTS_BY_VOLUME  volume id, start time 8 BE, snapshot id         all
     SNAPSHOTS_SHARED     account id or "all", start time 8 BE, ...       shared, not in the bin
+    SNAPSHOTS_BY_TERM    term 16, start time 8 BE, snapshot id      it is true of; not in the bin
     SNAPSHOTS_LOCKED     owner id, start time 8 BE, snapshot id          locked, or once locked
     LOCK_MOMENTS         time 8 BE, "c" or "e", snapshot id              cool-off or lock ends
     RECYCLE_BIN          exit time 8 BE, id                              in the recycle bin
@@ -11,17 +12,20 @@
     ARCHIVES             archive id, "/", snapshot id                    those with an archive
     RESTORE_EXPIRIES     expiry time 8 BE, snapshot id                   restored for a time
 
-Every value is empty.  What follows the first part of a key is the same in the first four,
+Every value is empty.  What follows the first part of a key is the same in the first five,
 so that several streams can be merged into one listing by start time.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from heapq import merge
+from itertools import groupby, islice
 from typing import NamedTuple
 
 from ebsim.catalog.snapshot import Snapshot, decode_snapshot
+from ebsim.catalog.snapshot_terms import terms_of
 from ebsim.catalog.volume import Volume
 from ebsim.ids import AccountId, SnapshotId, VolumeId
-from ebsim.metadata.transactions import Reader, Table
+from ebsim.metadata.transactions import Reader, Table, Transaction
 
 PUBLIC = "all"
 """Amazon's name for the group of all accounts."""
@@ -29,6 +33,9 @@ PUBLIC = "all"
 COOL_OFF_ENDS, LOCK_ENDS = b"c", b"e"
 
 _AFTER_ALL = b"\xff"
+_CHUNK_LEAST = 16
+_TERMS_INDEXED = b"terms_indexed"
+_SNAPSHOTS_PER_SCAN = 256
 
 IndexRow = tuple[Table, bytes]
 
@@ -36,6 +43,7 @@ INDEX_TABLES = (
     Table.SNAPSHOTS_BY_TIME,
     Table.SNAPSHOTS_BY_VOLUME,
     Table.SNAPSHOTS_SHARED,
+    Table.SNAPSHOTS_BY_TERM,
     Table.SNAPSHOTS_LOCKED,
     Table.LOCK_MOMENTS,
     Table.RECYCLE_BIN,
@@ -48,15 +56,17 @@ INDEX_TABLES = (
 def index_rows(snapshot: Snapshot) -> frozenset[IndexRow]:
     """The rows that find *snapshot*."""
     name = snapshot.snapshot_id
-    suffix = snapshot.start_time_ns.to_bytes(8, "big") + snapshot.snapshot_id.encode()
+    suffix = _suffix(snapshot)
     rows = {(Table.SNAPSHOTS_BY_VOLUME, snapshot.volume_id.encode() + suffix)}
     stay = snapshot.bin_stay
     if stay is not None:
         rows |= bin_rows(snapshot)
     else:
         rows.add((Table.SNAPSHOTS_BY_TIME, snapshot.owner_id.encode() + suffix))
-        for who in (*snapshot.shared_with, *([PUBLIC] if snapshot.is_public else [])):
-            rows.add((Table.SNAPSHOTS_SHARED, who.encode() + suffix))
+        given = (*snapshot.shared_with, *([PUBLIC] if snapshot.is_public else []))
+        rows.update((Table.SNAPSHOTS_SHARED, who.encode() + suffix) for who in given)
+        terms = terms_of(snapshot, (snapshot.owner_id, *given))
+        rows.update((Table.SNAPSHOTS_BY_TERM, term + suffix) for term in terms)
     if snapshot.archive is not None:
         rows.add((Table.ARCHIVES, f"{snapshot.archive.archive_id}/{name}".encode()))
     if snapshot.restore_expiry_time_ns is not None:
@@ -73,6 +83,10 @@ def index_rows(snapshot: Snapshot) -> frozenset[IndexRow]:
                 moment = time_ns.to_bytes(8, "big") + kind
                 rows.add((Table.LOCK_MOMENTS, moment + snapshot.snapshot_id.encode()))
     return frozenset(rows)
+
+
+def _suffix(snapshot: Snapshot) -> bytes:
+    return snapshot.start_time_ns.to_bytes(8, "big") + snapshot.snapshot_id.encode()
 
 
 def bin_rows(resource: Snapshot | Volume) -> frozenset[IndexRow]:
@@ -107,6 +121,39 @@ class Stream(NamedTuple):
     table: Table
     prefix: bytes
 
+    @property
+    def mark(self) -> bytes:
+        """What tells it from another."""
+        return self.table.encode() + b":" + self.prefix
+
+    def suffixes(self, reader: Reader, after: bytes, chunk: int) -> Iterator[bytes]:
+        """What follows the first part of its rows' keys, behind *after*; *chunk* at a time."""
+        while True:
+            start = self.prefix + after + b"\0" if after else self.prefix
+            rows = reader.scan(self.table, start, self.prefix + _AFTER_ALL, limit=chunk)
+            yield from (key[len(self.prefix) :] for key, _ in rows)
+            if len(rows) < chunk:
+                return
+            after = rows[-1][0][len(self.prefix) :]
+
+
+class NamedSnapshots(NamedTuple):
+    """Those of the snapshots of certain ids that there are, by rising start time."""
+
+    snapshot_ids: tuple[SnapshotId, ...]
+
+    @property
+    def mark(self) -> bytes:
+        """What tells it from another."""
+        return ",".join(self.snapshot_ids).encode()
+
+    def suffixes(self, reader: Reader, after: bytes, chunk: int) -> Iterator[bytes]:
+        """As :meth:`Stream.suffixes`."""
+        del chunk
+        rows = reader.get_many(Table.SNAPSHOTS, [one.encode() for one in self.snapshot_ids])
+        found = (_suffix(decode_snapshot(row)) for row in rows if row is not None)
+        yield from sorted(suffix for suffix in found if suffix > after)
+
 
 def of_owner(account_id: AccountId) -> Stream:
     return Stream(Table.SNAPSHOTS_BY_TIME, account_id.encode())
@@ -121,13 +168,18 @@ def shared_with(who: str) -> Stream:
     return Stream(Table.SNAPSHOTS_SHARED, who.encode())
 
 
+def having(term: bytes) -> Stream:
+    """Those that a term is true of: see ``snapshot_terms.py``."""
+    return Stream(Table.SNAPSHOTS_BY_TERM, term)
+
+
 def locked_of(account_id: AccountId) -> Stream:
     return Stream(Table.SNAPSHOTS_LOCKED, account_id.encode())
 
 
 def read_streams(
     reader: Reader,
-    streams: Collection[Stream],
+    streams: Sequence[Stream] | Sequence[NamedSnapshots],
     after: bytes,
     limit: int,
     *,
@@ -140,12 +192,9 @@ def read_streams(
     where an index row leads to nothing: ``store check`` tells of it.  Cost:
     proportional to *limit* and the number of streams.
     """
-    suffixes: set[bytes] = set()
-    for table, prefix in streams:
-        start = prefix + after + b"\0" if after else prefix
-        rows = reader.scan(table, start, prefix + _AFTER_ALL, limit=limit)
-        suffixes.update(key[len(prefix) :] for key, _ in rows)
-    ordered = sorted(suffixes)[:limit]
+    chunk = max(limit // max(len(streams), 1), _CHUNK_LEAST)
+    merged = merge(*(stream.suffixes(reader, after, chunk) for stream in streams))
+    ordered = list(islice((suffix for suffix, _ in groupby(merged)), limit))
     ids = [snapshot_id_in(suffix).encode() for suffix in ordered]
     found = reader.get_many(Table.SNAPSHOTS, ids)
     return [
@@ -157,3 +206,26 @@ def read_streams(
         )
         for suffix, row in zip(ordered, found, strict=True)
     ]
+
+
+def note_terms_indexed(txn: Transaction) -> None:
+    """From now on every snapshot has its rows in SNAPSHOTS_BY_TERM."""
+    txn.put_many(Table.STORE, [(_TERMS_INDEXED, b"1")])
+
+
+def has_terms_indexed(reader: Reader) -> bool:
+    """Whether the store is not one of an earlier version, which had no such rows."""
+    return reader.get_many(Table.STORE, [_TERMS_INDEXED]) != [None]
+
+
+def index_terms(txn: Transaction) -> None:
+    """Write what a store of an earlier version lacks, unless another process just did."""
+    if has_terms_indexed(txn):
+        return
+    start = b""
+    while rows := txn.scan(Table.SNAPSHOTS, start, limit=_SNAPSHOTS_PER_SCAN):
+        found = {row for _, value in rows for row in index_rows(decode_snapshot(value))}
+        keys = sorted(key for table, key in found if table is Table.SNAPSHOTS_BY_TERM)
+        txn.put_many(Table.SNAPSHOTS_BY_TERM, [(key, b"") for key in keys])
+        start = rows[-1][0] + b"\0"
+    note_terms_indexed(txn)

@@ -157,7 +157,9 @@ def _compare(
             )
         return
     if snapshot.state is SnapshotState.ERROR:
-        return  # it failed, is listed as such, and nothing is kept for it
+        # It failed, is listed as such, and nothing is kept for it.
+        yield from _unfound(snapshot_id, rows)
+        return
     if snapshot.state is SnapshotState.PENDING and rows.is_direct:
         return  # it waits for blocks, or to be completed
     if snapshot.state is not SnapshotState.COMPLETED:
@@ -172,13 +174,17 @@ def _compare(
         yield CatalogFault(FindingKind.MANIFEST, snapshot_id, what, Mend.WRITE_MANIFEST)
 
 
+def _unfound(snapshot_id: SnapshotId, rows: _Rows) -> Iterator[CatalogFault]:
+    if not rows.indexed:
+        what = "rows that find it are missing"
+        yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.PUT_ROWS)
+
+
 def _compare_rows(snapshot_id: SnapshotId, rows: _Rows) -> Iterator[CatalogFault]:
     if rows.volume is None:
         what = "its volume has no row"
         yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.RESTORE_ROWS)
-    if not rows.indexed:
-        what = "rows that find it are missing"
-        yield CatalogFault(FindingKind.SNAPSHOT, snapshot_id, what, Mend.PUT_ROWS)
+    yield from _unfound(snapshot_id, rows)
     if rows.snapshot is not None and rows.snapshot.is_archived:
         return
     if rows.root_number is None:

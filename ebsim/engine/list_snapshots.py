@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ebsim.catalog.audience import Audience
+from ebsim.catalog.filter_streams import streams_for
 from ebsim.catalog.records import get_usable_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState, seen_by
 from ebsim.catalog.snapshot_filter import Filter, check_filters, fits, may_fit
-from ebsim.catalog.snapshot_index import of_volume
 from ebsim.chunkstore.chunk_index import find_numbers
 from ebsim.chunkstore.deletion_plan import plan_deletion
 from ebsim.engine.region import Region
 from ebsim.engine.snapshot_pages import SnapshotPage, page_of
-from ebsim.ids import VolumeId
 from ebsim.metadata.transactions import Reader
 
 
@@ -41,8 +40,8 @@ def list_snapshots(
 
     By default the account's own.  *max_results* of ``None`` is all of them.  Cost:
     proportional to the snapshots looked at, whatever came before them: those of the
-    account, and those shared with it; a filter on one volume's id looks only at that
-    volume's.
+    account, and those shared with it; or those that an index finds for a filter on id,
+    volume, tag or state (``catalog.filter_streams``).
 
     Raises:
         InvalidRequest: an unknown filter, a page size out of range, or a foreign token.
@@ -50,7 +49,6 @@ def list_snapshots(
     check_filters(filters)
     if audience is None:
         audience = Audience.of(region.account_id, owners=[region.account_id])
-    volume_id = _only_volume(filters)
 
     def show(reader: Reader, snapshot: Snapshot) -> Snapshot | None:
         if not audience.shows(reader, snapshot):
@@ -58,23 +56,14 @@ def list_snapshots(
         seen = seen_by(snapshot, audience.account_id)
         return seen if fits(seen, filters) else None
 
-    streams = [of_volume(volume_id)] if volume_id else audience.streams()
     return page_of(
         region,
-        streams,
+        streams_for(filters, audience),
         show,
         max_results=max_results,
         next_token=next_token,
         may_fit=may_fit(filters),
     )
-
-
-def _only_volume(filters: Sequence[Filter]) -> VolumeId | None:
-    """The one volume that the filters allow, if they name one."""
-    for name, values in filters:
-        if name == "volume-id" and len(values) == 1 and not set(values[0]) & set("*?\\"):
-            return VolumeId(values[0])
-    return None
 
 
 def show_snapshot(region: Region, name: str) -> Snapshot:

@@ -8,6 +8,7 @@ from random import Random, SystemRandom
 
 from ebsim.backends.backend import Backend
 from ebsim.backends.local_directory import LocalDirectory
+from ebsim.catalog.snapshot_index import has_terms_indexed, index_terms, note_terms_indexed
 from ebsim.chunkstore.chunk_reader import ChunkReader
 from ebsim.chunkstore.reclaim import Reclaimer
 from ebsim.chunkstore.sessions import Session, Sessions
@@ -139,6 +140,8 @@ def open_region(
     metadata = LmdbMetadata(path / METADATA)
     try:
         seed = _read_or_make_seed(metadata, random, is_empty=not _stored_names(files, path))
+        if not metadata.read(has_terms_indexed):
+            metadata.run(index_terms)
     except BaseException:
         metadata.close()
         raise
@@ -198,9 +201,10 @@ def _read_or_make_seed(metadata: LmdbMetadata, random: Random, *, is_empty: bool
 
 
 def make_seed(txn: Transaction, random: Random) -> bytes:
-    """Give a store that has none its fingerprint seed."""
+    """Give a new store, whose snapshots are all indexed, its fingerprint seed."""
     made = random.getrandbits(64).to_bytes(8, "little")
     txn.put_many(Table.STORE, [(_SEED, made)])
+    note_terms_indexed(txn)
     return made
 
 

@@ -10,7 +10,8 @@ row is for the snapshot that somebody deleted by hand since.
 
 from ebsim.catalog.lifecycle_policy import POLICY_TAG, SCHEDULE_TAG
 from ebsim.catalog.snapshot import Snapshot
-from ebsim.catalog.snapshot_index import of_owner
+from ebsim.catalog.snapshot_index import having
+from ebsim.catalog.snapshot_terms import tag_term
 from ebsim.engine.region import Region
 from ebsim.engine.snapshot_pages import page_of
 from ebsim.metadata.transactions import Reader, Table, Transaction
@@ -47,7 +48,7 @@ def snapshots_of_policy(region: Region, policy_id: str) -> list[Snapshot]:
         del reader
         return snapshot if snapshot.tags.get(POLICY_TAG) == policy_id else None
 
-    streams = [of_owner(region.account_id)]
+    streams = [having(tag_term(region.account_id, POLICY_TAG, policy_id))]
     return list(page_of(region, streams, chosen, max_results=None, next_token=None).snapshots)
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ebsim.catalog.snapshot import Snapshot
-from ebsim.catalog.snapshot_index import Stream, read_streams
+from ebsim.catalog.snapshot_index import NamedSnapshots, Stream, read_streams
 from ebsim.content.fingerprint import checksum
 from ebsim.engine.region import Region
 from ebsim.errors import InvalidRequest
 from ebsim.metadata.transactions import Reader
+
+_Streams = Sequence[Stream] | Sequence[NamedSnapshots]
 
 _ROWS_PER_READ = 256
 PAGE_SIZE_MAX = 1000
@@ -26,7 +28,7 @@ class SnapshotPage:
 
 def page_of(
     region: Region,
-    streams: Sequence[Stream],
+    streams: _Streams,
     show: Callable[[Reader, Snapshot], Snapshot | None],
     *,
     max_results: int | None,
@@ -65,16 +67,16 @@ def page_of(
         limit = _ROWS_PER_READ
 
 
-def _encode_token(after: bytes, streams: Sequence[Stream]) -> str:
+def _encode_token(after: bytes, streams: _Streams) -> str:
     return base64.urlsafe_b64encode(_listing_mark(streams) + after).decode()
 
 
-def _listing_mark(streams: Sequence[Stream]) -> bytes:
+def _listing_mark(streams: _Streams) -> bytes:
     """What tells the tokens of one listing from those of another."""
-    return checksum(b"/".join(table.encode() + b":" + prefix for table, prefix in streams))
+    return checksum(b"/".join(stream.mark for stream in streams))
 
 
-def _decode_token(token: str, streams: Sequence[Stream]) -> bytes:
+def _decode_token(token: str, streams: _Streams) -> bytes:
     """Where the page behind *token*, one of this listing's, begins."""
     try:
         decoded = base64.b64decode(token.encode(), altchars=b"-_", validate=True)

@@ -36,6 +36,7 @@ class Table(StrEnum):
     SNAPSHOTS_BY_TIME = "snapshots_by_time"
     SNAPSHOTS_BY_VOLUME = "snapshots_by_volume"
     SNAPSHOTS_SHARED = "snapshots_shared"  # account or all -> what was shared with it
+    SNAPSHOTS_BY_TERM = "snapshots_by_term"  # by state and by tag
     SNAPSHOTS_LOCKED = "snapshots_locked"
     LOCK_MOMENTS = "lock_moments"  # by the time at which a lock changes by itself
     RECYCLE_BIN = "recycle_bin"  # by the time at which its retention ends

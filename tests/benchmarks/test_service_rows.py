@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.describe_rows import describe_figures
 from benchmarks.listing_rows import listing_figures
 from benchmarks.mapped_snapshots import mapped_snapshot
 from benchmarks.service_table import ROWS
@@ -23,6 +24,7 @@ RUNS = 2
 def test_every_row_of_the_table_is_measured(tmp_path: Path) -> None:
     measured = [
         *transfer_figures(tmp_path, 5, 1, block_count=12),
+        *describe_figures(tmp_path, RUNS, snapshot_count=200, page_size=30, filtered_count=20),
         *listing_figures(tmp_path, RUNS, block_count=4096, leaf_counts=(20, 4), page_size=500),
     ]
     expected = {row.key for row in ROWS}

@@ -107,6 +107,7 @@ def test_a_damaged_block_is_named_with_its_snapshots_and_blocks(store: Store) ->
         (Table.SNAPSHOTS, FindingKind.SNAPSHOT),
         (Table.SNAPSHOTS_BY_TIME, FindingKind.SNAPSHOT),
         (Table.SNAPSHOTS_BY_VOLUME, FindingKind.SNAPSHOT),
+        (Table.SNAPSHOTS_BY_TERM, FindingKind.SNAPSHOT),
         (Table.VOLUMES, FindingKind.SNAPSHOT),
         (Table.VOLUMES_BY_SOURCE, FindingKind.SNAPSHOT),
         (Table.HOLDS, FindingKind.SNAPSHOT),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ebsim.catalog.snapshot import snapshot_to_json
+from ebsim.catalog.snapshot_filter import Filter
 from ebsim.engine.check_store import check_store
 from ebsim.engine.create_snapshot import create_snapshot_of_stream
 from ebsim.engine.list_snapshots import list_snapshots
@@ -66,6 +67,20 @@ def test_every_block_verifies_and_nothing_is_wrong_with_the_store(home: Path) ->
                 expected["record"]["block_count"],
             )
         assert check_store(region, read_data=True).findings == []
+
+
+def test_its_snapshots_are_found_by_tag_and_state(home: Path) -> None:
+    ids = [expected["record"]["snapshot_id"] for expected in EXPECTED]
+    with opened(home) as region:
+        for name, value, wanted in (
+            ("tag:env", "test", ids[:2]),
+            ("tag:owner", "füchsin", ids[1:2]),
+            ("tag-key", "empty", ids[1:2]),
+            ("status", "completed", ids),
+            ("status", "pending", []),
+        ):
+            found = list_snapshots(region, [Filter(name, [value])]).snapshots
+            assert [one.snapshot_id for one in found] == wanted
 
 
 @pytest.mark.parametrize("is_rebuilt", [False, True], ids=["as it was", "rebuilt"])
