@@ -1,11 +1,13 @@
 """One call of an action: who makes it, where, and what it works with."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from ebsim.api.block_plane import BlockPlane
+from ebsim.api.snapshot_limits import SnapshotLimits
 from ebsim.api.work import Work
 from ebsim.clock import Clock
 from ebsim.engine.region import Region
@@ -38,6 +40,7 @@ class Call:
         is_reading: Whether the action changes nothing, so that it makes no region.
         import_folder: Whose files may be imported; ``None`` for none.
         keeper: Serves volumes and loads them; ``None`` if this process does not.
+        limits: Quotas of snapshots; ``None`` for none.
     """
 
     service: str
@@ -52,6 +55,7 @@ class Call:
     is_reading: bool
     import_folder: Path | None = None
     keeper: LookAfter | None = None
+    limits: SnapshotLimits | None = None
 
     @property
     def region(self) -> Region:
@@ -62,6 +66,19 @@ class Call:
         """Another region, as the same account."""
         found = self.regions.region(name, create=not self.is_reading)
         return replace(found, account_id=self.account_id, request_id=self.request_id)
+
+    def count_snapshot_request(self, volume_id: str) -> None:
+        """Count a request for a snapshot of a volume, and refuse it if it comes too soon."""
+        if self.limits is not None:
+            self.limits.count_request(self.region, volume_id)
+
+    def room_for(self, count: int) -> AbstractContextManager[None]:
+        """Room for *count* more snapshots while the body makes them; refuses what has none."""
+        return nullcontext() if self.limits is None else self.limits.room_for(self.region, count)
+
+    def room_to_start(self) -> AbstractContextManager[None]:
+        """Room for one that is written block by block, as :meth:`room_for`."""
+        return nullcontext() if self.limits is None else self.limits.room_to_start(self.region)
 
     @property
     def blocks(self) -> BlockPlane:

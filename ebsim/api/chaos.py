@@ -5,12 +5,15 @@
      "latency":    [{"action": "ec2:Describe*", "seconds": 0.2}],
      "throttling": [{"action": "ec2:*", "calls_per_second": 5}],
      "errors":     [{"action": "ebs:Put*", "rate": 0.1, "code": "ServiceUnavailableException",
-                     "status": 503, "message": "...", "after": false}]}
+                     "status": 503, "message": "...", "after": false}],
+     "limits": {"snapshots": 100000, "pending_direct_snapshots": 100,
+                "seconds_between_snapshots": 15}}
 
 ``action`` is a service and an action, with ``*`` for anything.  All rules of latency that
 fit add up; the first rules of the others that fit count.  An error comes before anything is
 done, or ``after`` everything was, as when an answer is lost.  ``pending_seconds`` is how
-long a snapshot stays pending at the least.  All of it is off by default.
+long a snapshot stays pending at the least; ``limits`` are quotas (``snapshot_limits.py``).
+All of it is off by default.
 """
 
 import json
@@ -24,6 +27,7 @@ from typing import Any, NoReturn
 
 from ebsim.api.call import Call
 from ebsim.api.faults import ApiError
+from ebsim.api.snapshot_limits import LimitRules, SnapshotLimits
 from ebsim.api.throttle import Bucket
 from ebsim.clock import Clock
 from ebsim.errors import InvalidRequest
@@ -73,6 +77,7 @@ class ChaosRules:
     latencies: Sequence[_Latency]
     quotas: Sequence[_Quota]
     failures: Sequence[_Failure]
+    limits: LimitRules
 
 
 class Chaos:
@@ -84,6 +89,7 @@ class Chaos:
         self._lock = threading.Lock()
         self._random = Random(rules.seed)
         self._buckets: dict[tuple[str, ...], Bucket] = {}
+        self.limits = SnapshotLimits(rules.limits, clock)
 
     def before(self, call: Call) -> None:
         """What happens to a call before it is carried out.
@@ -156,6 +162,7 @@ def read_chaos(text: bytes) -> ChaosRules:
         latencies=[_latency(one) for one in fields.listed("latency")],
         quotas=[_quota(one) for one in fields.listed("throttling")],
         failures=[_failure(one) for one in fields.listed("errors")],
+        limits=_limits(fields.inner("limits")),
     )
     fields.end()
     return rules
@@ -169,6 +176,17 @@ class _Fields:
             _refuse(f"{where} is no object")
         self._left: dict[str, Any] = dict(values)
         self._where = where
+
+    def inner(self, name: str) -> "_Fields":
+        return _Fields(self._left.pop(name, {}), f"'{name}'")
+
+    def count(self, name: str) -> int | None:
+        value = self._left.pop(name, None)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            _refuse(f"{self._where} has a '{name}' that is no count from 0 on")
+        return value
 
     def number(self, name: str, default: float, most: float = math.inf) -> float:
         value = self._left.pop(name, default)
@@ -197,6 +215,16 @@ class _Fields:
     def end(self) -> None:
         for name in self._left:
             _refuse(f"{self._where} has '{name}', which means nothing here")
+
+
+def _limits(fields: _Fields) -> LimitRules:
+    rules = LimitRules(
+        snapshots=fields.count("snapshots"),
+        pending_direct_snapshots=fields.count("pending_direct_snapshots"),
+        seconds_between_snapshots=fields.number("seconds_between_snapshots", 0),
+    )
+    fields.end()
+    return rules
 
 
 def _latency(values: object) -> _Latency:

@@ -202,6 +202,7 @@ def _performed(
         is_reading=one.is_reading,
         import_folder=desk.import_folder,
         keeper=desk.keeper,
+        limits=desk.chaos.limits if desk.chaos is not None else None,
     )
     if desk.throttle is not None:
         desk.throttle.count(call, params)

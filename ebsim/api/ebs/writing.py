@@ -20,6 +20,7 @@ from ebsim.engine.direct.start_direct_snapshot import (
     TIMEOUT_MINUTES_DEFAULT,
     DirectOptions,
     start_direct_snapshot,
+    started_before,
 )
 from ebsim.engine.tags import check_tags
 from ebsim.errors import InvalidRequest
@@ -41,7 +42,10 @@ def start_snapshot(call: Call, params: Params) -> Answer:
         timeout_minutes=params.get("Timeout", TIMEOUT_MINUTES_DEFAULT),
         client_token=params.get("ClientToken"),
     )
-    started = start_direct_snapshot(call.region, options)
+    started = started_before(call.region, options)
+    if started is None:
+        with call.room_to_start():
+            started = start_direct_snapshot(call.region, options)
     return {
         "Description": started.description or None,
         "SnapshotId": started.snapshot_id,

@@ -60,7 +60,8 @@ def begin(call: Call, params: Params) -> Answer:
     def do(announce: Announce[ImportTask]) -> None:
         import_snapshot(region, wanted, announce, call.work.is_cancelled)
 
-    task = call.work.begin([f"import {wanted.path}"], do)
+    with call.room_for(1):
+        task = call.work.begin([f"import {wanted.path}"], do)
     return _row(ShownTask(task, "active"))
 
 

@@ -49,7 +49,8 @@ def copy(call: Call, params: Params) -> Answer:
     source = replace(source, account_id=call.account_id, request_id=call.request_id)
     region = call.region
     _refuse_too_many(region)
-    made = _begin(call, region, source, source_id, options)
+    with call.room_for(1):
+        made = _begin(call, region, source, source_id, options)
     return {"SnapshotId": made.snapshot_id, "Tags": tag_list(made.tags)}
 
 

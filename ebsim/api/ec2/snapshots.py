@@ -77,6 +77,7 @@ def create(call: Call, params: Params) -> Answer:
     region = call.region
     is_local = is_local_volume(region, volume_id)
     refuse_too_many(call, [volume_id])
+    call.count_snapshot_request(volume_id)
 
     def take(announce: Announce[Sequence[Snapshot]]) -> None:
         if is_local:
@@ -84,7 +85,8 @@ def create(call: Call, params: Params) -> Answer:
         else:
             create_snapshot(region, volume_id, options, on_begun=announce)
 
-    (snapshot,) = call.work.begin([volume_id], take)
+    with call.room_for(1):
+        (snapshot,) = call.work.begin([volume_id], take)
     return _info(snapshot)
 
 
@@ -132,7 +134,8 @@ def create_several(call: Call, params: Params) -> Answer:
     def take(announce: Announce[Sequence[Snapshot]]) -> None:
         create_snapshot_set(region, names, options, on_begun=announce)
 
-    made = call.work.begin(names, take)
+    with call.room_for(len(names)):
+        made = call.work.begin(names, take)
     return {"Snapshots": [_info(one) for one in made]}
 
 

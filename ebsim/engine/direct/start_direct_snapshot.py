@@ -76,6 +76,21 @@ class DirectOptions:
         check_description(self.description)
 
 
+def started_before(region: Region, options: DirectOptions) -> Snapshot | None:
+    """What was returned for the client token, if it was.
+
+    Raises:
+        ClientTokenReused: the token came with another request.
+    """
+    use = _token_use(region, options)
+    return None if use is None else region.metadata.read(lambda reader: _answered(reader, use))
+
+
+def _answered(reader: Reader, use: TokenUse) -> Snapshot | None:
+    answer = find_answer(reader, use)
+    return None if answer is None else snapshot_from_json(answer)
+
+
 def start_direct_snapshot(region: Region, options: DirectOptions) -> Snapshot:
     """Begin a snapshot and return it, pending; or what was returned for the client token.
 
@@ -94,8 +109,8 @@ def start_direct_snapshot(region: Region, options: DirectOptions) -> Snapshot:
 
 def _start(txn: Transaction, region: Region, options: DirectOptions) -> Snapshot:
     use = _token_use(region, options)
-    if use is not None and (answer := find_answer(txn, use)) is not None:
-        return snapshot_from_json(answer)
+    if use is not None and (answered := _answered(txn, use)) is not None:
+        return answered
     parent = None if options.parent_id is None else _parent(txn, region, options)
     now_ns = region.clock.now_ns()
     snapshot_id = new_snapshot_id(region.random)
