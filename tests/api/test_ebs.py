@@ -4,6 +4,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,8 +12,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 
 from ebsim.api.dispatch import Desk, answer
+from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.region import Region
 from ebsim.engine.share_snapshot import Grantees, share_snapshot, unshare_snapshot
+from ebsim.engine.snapshot_options import SnapshotOptions
 from tests.api.clients import as_request, code_of, message_of, status_of
 from tests.api.conftest import ACCOUNT, OTHER_ACCOUNT, ClientMaker
 from tests.api.direct_clients import (
@@ -73,6 +76,25 @@ def test_a_life_from_start_to_deletion(ebs: Any, ec2: Any) -> None:
     assert download(ebs, child) == blocks | blocks_of({8: 5})
     with refused("ResourceNotFoundException", "SNAPSHOT_NOT_FOUND", status=404):
         ebs.list_snapshot_blocks(SnapshotId=parent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block_size", [4 << 10, 1 << 20])
+def test_a_snapshot_in_blocks_of_another_size_is_read_as_any(
+    ebs: Any, region: Region, tmp_path: Path, block_size: int
+) -> None:
+    disk = tmp_path / "disk.img"
+    content = direct_block(1) + bytes(2 * BLOCK_SIZE) + direct_block(2)[:5000]
+    disk.write_bytes(content)
+    taken = create_snapshot(
+        replace(region, account_id=ACCOUNT), str(disk), SnapshotOptions(block_size=block_size)
+    )
+    found = download(ebs, taken.snapshot_id)
+    listed = (0, 3) if block_size < BLOCK_SIZE else (0, 1, 2, 3)
+    whole = content.ljust(4 * BLOCK_SIZE, b"\0")
+    assert found == {i: whole[i * BLOCK_SIZE : (i + 1) * BLOCK_SIZE] for i in listed}
+    with refused("ValidationException", "INVALID_SNAPSHOT_ID", f"{taken.snapshot_id} has blocks"):
+        ebs.start_snapshot(VolumeSize=1, ParentSnapshotId=taken.snapshot_id)
 
 
 def test_what_start_answers(ebs: Any, ec2: Any) -> None:

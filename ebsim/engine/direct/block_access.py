@@ -12,8 +12,8 @@ from ebsim.catalog.audience import may_use
 from ebsim.catalog.records import find_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.engine.direct.block_puts import BlockPuts
-from ebsim.engine.direct.refusals import ForeignBlockSize, SnapshotUnusable
-from ebsim.engine.direct.start_direct_snapshot import DIRECT_BLOCK_SIZE
+from ebsim.engine.direct.block_scale import BlockScale
+from ebsim.engine.direct.refusals import SnapshotUnusable
 from ebsim.engine.direct.token_key import load_token_key
 from ebsim.engine.region import Region
 from ebsim.errors import SnapshotNotFound
@@ -30,10 +30,11 @@ _MAPS_CACHED = 32
 
 
 class Readable(NamedTuple):
-    """A snapshot whose blocks may be read, and its map."""
+    """A snapshot whose blocks may be read, its map, and how that is read in blocks of 512 KiB."""
 
     snapshot: Snapshot
     block_map: BlockMap
+    scale: BlockScale
 
 
 class BlockAccess:
@@ -62,7 +63,6 @@ class BlockAccess:
         Raises:
             SnapshotNotFound: it is not there, not completed, or kept from the account.
             SnapshotUnusable: it is another account's, and public, or archived.
-            ForeignBlockSize: it was taken in blocks of another size.
         """
         snapshot = region.metadata.read(lambda reader: _usable(reader, region, snapshot_id))
         if snapshot.is_archived_at(region.clock.now_ns()):
@@ -72,9 +72,8 @@ class BlockAccess:
         completed_ns = snapshot.completion_time_ns or 0
         if self._listing_lag_ns and region.clock.now_ns() < completed_ns + self._listing_lag_ns:
             raise SnapshotNotFound(snapshot_id)
-        if snapshot.block_size != DIRECT_BLOCK_SIZE:
-            raise ForeignBlockSize(snapshot_id, snapshot.block_size)
-        return Readable(snapshot, self._block_map(snapshot.root))
+        scale = BlockScale(snapshot.block_size)
+        return Readable(snapshot, self._block_map(snapshot.root), scale)
 
     def block_digest(self, block_map: BlockMap, block_index: int) -> Digest | None:
         """The digest of a block; ``None`` where it is absent."""

@@ -14,6 +14,7 @@ from ebsim.engine.direct.block_access import (
 )
 from ebsim.engine.direct.reading_on import reading_on
 from ebsim.engine.direct.refusals import PageTokenInvalid
+from ebsim.engine.direct.start_direct_snapshot import DIRECT_BLOCK_SIZE
 from ebsim.engine.direct.tokens import NONCE_SIZE, Scope, TokenKind, open_token, token_maker
 from ebsim.engine.region import Region
 from ebsim.ids import SnapshotId
@@ -59,7 +60,7 @@ def list_blocks(
     Cost: the leaves of the page and the path to them, wherever in the map it begins.
 
     Raises:
-        SnapshotNotFound, ForeignBlockSize: the snapshot.
+        SnapshotNotFound, SnapshotUnusable: the snapshot.
         PageTokenInvalid: the token is not one of this list.
     """
     found = access.readable(region, snapshot_id)
@@ -67,8 +68,8 @@ def list_blocks(
     scope = Scope(TokenKind.BLOCKS_PAGE, snapshot_id)
     start = page_start(access, scope, page, now_ns)
     with reading_on(region, snapshot_id):
-        blocks = found.block_map.blocks(start) if start is not None else iter(())
-        indexes = [block.block_index for block in islice(blocks, page.max_results + 1)]
+        blocks = found.scale.present(found.block_map, start) if start is not None else ()
+        indexes = list(islice(blocks, page.max_results + 1))
     seconds = now_ns // 10**9
     nonce = region.random.randbytes(NONCE_SIZE)
     block_token = token_maker(
@@ -83,7 +84,7 @@ def list_blocks(
         [ListedBlock(index, block_token(index)) for index in listed],
         (seconds + BLOCK_TOKEN_SECONDS if listed else seconds) * 10**9,
         found.snapshot.volume_size_gib,
-        found.snapshot.block_size,
+        DIRECT_BLOCK_SIZE,
         page_token(indexes[-1]) if len(indexes) > len(listed) else None,
     )
 

@@ -12,7 +12,7 @@ not the size of the volume.  See ``decisions/0006-direct-puts.md``.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import NamedTuple
 
 from ebsim.blockmap.block_map import BlockMap
@@ -29,6 +29,7 @@ from ebsim.engine.direct.block_access import (
 from ebsim.engine.direct.list_blocks import PageRequest, page_start
 from ebsim.engine.direct.reading_on import reading_on
 from ebsim.engine.direct.refusals import UnrelatedSnapshots
+from ebsim.engine.direct.start_direct_snapshot import DIRECT_BLOCK_SIZE
 from ebsim.engine.direct.tokens import NONCE_SIZE, Scope, TokenKind, token_maker
 from ebsim.engine.region import Region
 from ebsim.ids import SnapshotId
@@ -85,12 +86,13 @@ def list_changed_blocks(
     Either may be the older one.
 
     Raises:
-        SnapshotNotFound, ForeignBlockSize: a snapshot.
+        SnapshotNotFound, SnapshotUnusable: a snapshot.
         UnrelatedSnapshots: they are of two lineages.
         PageTokenInvalid: the token is not one of this list.
     """
     first, second = (access.readable(region, snapshot_id) for snapshot_id in pair)
-    if lineage_of(first.snapshot) != lineage_of(second.snapshot):
+    lineages = {(lineage_of(s), s.block_size) for s in (first.snapshot, second.snapshot)}
+    if len(lineages) > 1:
         raise UnrelatedSnapshots(*pair)
     now_ns = region.clock.now_ns()
     scope = Scope(TokenKind.CHANGES_PAGE, *pair)
@@ -119,13 +121,31 @@ def list_changed_blocks(
         changes,
         expiry * 10**9,
         second.snapshot.volume_size_gib,
-        second.snapshot.block_size,
+        DIRECT_BLOCK_SIZE,
         page_token(candidates[-1].block_index) if has_next else None,
     )
 
 
 def _candidates(first: Readable, second: Readable, start: int) -> Iterator[_Candidate]:
     """Yield the candidates from block *start* on, by rising index."""
+    scale = first.scale
+    of_map = _candidates_of_map(first, second, scale.first_in_map(start))
+    if scale.is_same:
+        yield from of_map
+        return
+    for indexes, group in groupby(of_map, lambda one: scale.indexes_of(one.block_index)):
+        parts = list(group)
+        sides = (
+            any(one.is_in_first for one in parts),
+            any(one.is_in_second for one in parts),
+            any(one.is_changed for one in parts),
+        )
+        for index in range(max(indexes.start, start), indexes.stop):
+            yield _Candidate(index, *sides)
+
+
+def _candidates_of_map(first: Readable, second: Readable, start: int) -> Iterator[_Candidate]:
+    """Yield those of the map's own blocks, from its block *start* on."""
     start_leaf = start >> FAN_OUT_BITS
     block_count = first.snapshot.block_count + second.snapshot.block_count
     leaves = (

@@ -33,7 +33,8 @@ class ForeignBlockSize(SnapshotUnusable):
     def __init__(self, snapshot_id: SnapshotId, block_size: int) -> None:
         super().__init__(
             f"{snapshot_id} has blocks of {format_size(block_size)}, not the 512 KiB that the EBS "
-            "direct APIs read and write. Restore it, and snapshot the disk without --block-size."
+            "direct APIs write: it can be read and not be a parent. Restore it, and snapshot the "
+            "disk without --block-size."
         )
 
 
