@@ -157,9 +157,12 @@ class ControlServer:
         self._socket.listen(_CONVERSATIONS_MAX)
 
     def stop(self) -> None:
-        """Answer nobody any more."""
+        """Answer nobody any more.
+
+        Raises:
+            StorageUnavailable: the socket's name is left; nobody answers there.
+        """
         self._is_stopping = True
-        self._folder.discard(self._folder.control_socket)
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
@@ -171,6 +174,8 @@ class ControlServer:
                 connection.shutdown(socket.SHUT_RDWR)
             if thread is not threading.current_thread():
                 thread.join()
+        # Last: whatever becomes of it, a volume that is closed is not spoken for.
+        self._folder.discard(self._folder.control_socket)
 
     def _accept(self) -> None:
         while not self._is_stopping:

@@ -1,6 +1,7 @@
 """Making and removing volumes: what they need is held, what they do not need is let go."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from ebsim.catalog.records import find_volume, scan_volumes
 from ebsim.chunkstore.rows import decode_holder
 from ebsim.clock import ManualClock
+from ebsim.durable_files import Files
 from ebsim.engine.create_snapshot import create_snapshot
 from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.delete_snapshot import delete_snapshots
@@ -27,15 +29,19 @@ from ebsim.errors import (
     Conflict,
     InvalidRequest,
     SnapshotNotFound,
+    StorageUnavailable,
     VolumeInUse,
     VolumeNotFound,
 )
 from ebsim.ids import VolumeId
 from ebsim.metadata.transactions import Table
 from ebsim.units import GIB, TIB
+from ebsim.volumes.control import ControlClient, NotServed
 from ebsim.volumes.volume_folder import NEVER_COMPARED
 from tests.engine.interruptions import Interference
+from tests.engine.store_audit import complaints_about
 from tests.engine.stores import BLOCK, block_bytes, open_store, restored, take, write_disk
+from tests.volumes.failing_calls import FailingCalls
 
 SIZE = 300 * BLOCK + 700
 BLOCKS = {0: block_bytes(1), 130: block_bytes(2), 300: block_bytes(3)}
@@ -311,3 +317,27 @@ def test_a_pending_snapshot_makes_no_volume(region: Region, tmp_path: Path) -> N
     image = write_disk(tmp_path / "disk.img", SIZE, BLOCKS)
     create_snapshot(region, str(image), progress=Interference(1, make_volume))
     assert [volume.is_local for volume in list_volumes(region)] == [False]
+
+
+def test_nobody_answers_for_a_volume_that_was_closed_on_a_failing_disk(tmp_path: Path) -> None:
+    """Whoever spoke to it would have its bits of before, whatever others have done since."""
+    calls = FailingCalls()
+    with closing(open_store(tmp_path / "home", files=Files(calls))) as region:
+        volume_id = create_volume(region, VolumeOptions(size_gib=1)).volume_id
+        folder = volume_folder(region, volume_id)
+        with (
+            pytest.raises(StorageUnavailable, match=r"control\.sock"),
+            open_volume(region, volume_id, "test", hydrates=False),
+        ):
+            calls.fail("unlink", "control.sock")
+        with pytest.raises(NotServed):
+            ControlClient(folder)
+        calls.heal()
+        # And nothing keeps it from being opened again.
+        with (
+            open_volume(region, volume_id, "test", hydrates=False),
+            closing(ControlClient(folder)) as client,
+        ):
+            assert client.ask("status")
+        recover(region)
+        assert complaints_about(region) == []
