@@ -21,6 +21,7 @@ from ebsim.chunkstore.archive_reader import ArchiveReader
 from ebsim.chunkstore.chunk_writer import ChunkWriter
 from ebsim.content.compression import LEVEL_DEFAULT
 from ebsim.engine.copy_tree import TreeCopy
+from ebsim.engine.direct.reading_on import reading_on
 from ebsim.engine.holds import reader_of, root_holder, take_hold
 from ebsim.engine.record_tier_events import (
     TierFacts,
@@ -49,7 +50,8 @@ def unarchive_snapshot(
     Of one that is restored for a time, the time is changed, or it is kept for good.
 
     Raises:
-        SnapshotNotFound, InvalidRequest, NotPermitted: *name*, or *days*.
+        SnapshotNotFound, InvalidRequest, NotPermitted: *name*, or *days*; or it was deleted
+            meanwhile.
         Conflict: it is not archived, or being changed.
         ChunkCorrupt, ChunkMissing: its archive is damaged; it stays archived.
         StorageFull, StorageUnavailable: it stays archived.
@@ -120,7 +122,9 @@ class Unarchival:
         try:
             progress.begin("restore", snapshot.size_bytes)
             threads = len(os.sched_getaffinity(0))
-            tree.run(progress, FAN_OUT * snapshot.block_size, threads)
+            # Nothing holds an archive: it goes with its snapshot, which anybody may delete.
+            with reading_on(region, snapshot.snapshot_id):
+                tree.run(progress, FAN_OUT * snapshot.block_size, threads)
         finally:
             writer.close()
             progress.end()

@@ -162,20 +162,6 @@ def test_the_direct_apis_refuse_an_archived_snapshot(region, tmp_path):
         access.readable(region, SnapshotId(taken))
 
 
-def test_the_direct_apis_refuse_a_snapshot_whose_temporary_restore_is_over(
-    region, tmp_path, clock
-):
-    """Also before somebody has cleared it up."""
-    disk = write_disk(tmp_path / "large.img", 1 << 20, {1: block_bytes(1)})
-    taken = take(region, disk, replace(SMALL, block_size=512 * KIB))
-    archive_snapshot(region, taken)
-    unarchive_snapshot(region, taken, days=1)
-    clock.advance(DAY_SECONDS)
-    with closing(BlockAccess(region)) as access, pytest.raises(SnapshotUnusable, match="Archived"):
-        access.readable(region, SnapshotId(taken))
-    recover(region)
-
-
 def test_an_archived_snapshot_is_tagged_shown_and_deleted(region, taken):
     archive_snapshot(region, taken)
     tag_snapshot(region, taken, {"kept": "yes"})
