@@ -27,9 +27,9 @@ from ebsim.engine.open_volume import let_initializer_go, local_volume
 from ebsim.engine.record_events import volume_deleted
 from ebsim.engine.recovery import claim_interrupted_upload, let_go_of_claimed, recover
 from ebsim.engine.region import Region
-from ebsim.engine.volume_recovery import GONE_PREFIX
+from ebsim.engine.volume_recovery import GONE_PREFIX, NEW_PREFIX
 from ebsim.errors import Conflict, StorageFull, VolumeInUse
-from ebsim.ids import SnapshotId
+from ebsim.ids import SnapshotId, VolumeId
 from ebsim.metadata.transactions import Reader, Transaction
 from ebsim.volumes.volume_folder import VolumeFolder
 
@@ -104,7 +104,7 @@ def _remove(
     """Remove *volume*, unless *stay_of*, given it as it is and the time, has it stay."""
     recover(region)
     folder = VolumeFolder(region.files, region.path / VOLUMES / volume.volume_id)
-    if region.files.status(folder.path) is None:
+    if _has_no_folder(region, volume.volume_id):
         # Lost, or removed by a first attempt that met a full disk afterwards.
         with region.session() as session:
             _forget(region, session, volume)
@@ -134,6 +134,24 @@ def _remove(
         _remove_folder(region, session, volume, folder)
         region.reclaimer().run()
     return volume
+
+
+def _has_no_folder(region: Region, volume_id: VolumeId) -> bool:
+    """Whether the volume's folder is lost.
+
+    Raises:
+        VolumeInUse: it is not, and somebody is about to give it its name, or has just taken
+            that away.  Without the row it would stay for ever.
+    """
+    volumes = region.path / VOLUMES
+    # In the order of its life, and its name once more: recovery may have given that back.
+    names = (f"{NEW_PREFIX}{volume_id}", volume_id, f"{GONE_PREFIX}{volume_id}", volume_id)
+    found = next((n for n in names if region.files.status(volumes / n) is not None), None)
+    if found not in (None, volume_id):
+        raise VolumeInUse(
+            f"{volume_id} is being made or removed at this moment. Nothing was changed. Try again."
+        )
+    return found is None
 
 
 def _remove_folder(region: Region, session: Session, volume: Volume, folder: VolumeFolder) -> None:

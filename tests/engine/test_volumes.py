@@ -1,6 +1,7 @@
 """Making and removing volumes: what they need is held, what they do not need is let go."""
 
 import json
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from ebsim.errors import (
 )
 from ebsim.ids import VolumeId
 from ebsim.metadata.transactions import Table
+from ebsim.system_calls import SystemCalls
 from ebsim.units import GIB, TIB
 from ebsim.volumes.control import ControlClient, NotServed
 from ebsim.volumes.volume_folder import NEVER_COMPARED
@@ -341,3 +343,31 @@ def test_nobody_answers_for_a_volume_that_was_closed_on_a_failing_disk(tmp_path:
             assert client.ask("status")
         recover(region)
         assert complaints_about(region) == []
+
+
+class InterferedRenames(SystemCalls):
+    """Calls that do *act* once, before a folder gets another name."""
+
+    def __init__(self, act: Callable[[Path], None]) -> None:
+        self._act: Callable[[Path], None] | None = act
+
+    def rename(self, path: Path, target: Path) -> None:
+        act, self._act = self._act, None if path.name.startswith(".new-") else self._act
+        if act is not None and self._act is None:
+            act(target)
+        super().rename(path, target)
+
+
+def test_a_volume_is_not_removed_while_it_is_made(tmp_path: Path) -> None:
+    """Its row is there before its folder has its name: the folder would stay without one."""
+
+    def remove(folder: Path) -> None:
+        with pytest.raises(VolumeInUse, match="being made or removed"):
+            remove_volume(region, folder.name)
+
+    files = Files(InterferedRenames(remove))
+    with closing(open_store(tmp_path / "home", files=files)) as region:
+        volume_id = create_volume(region, VolumeOptions(size_gib=1)).volume_id
+        assert complaints_about(region) == []
+        remove_volume(region, volume_id)
+        assert folder_names(region) == []
