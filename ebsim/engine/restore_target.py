@@ -21,6 +21,7 @@ from ebsim.sources.mounts import use_of_file
 from ebsim.units import MIB
 
 _BLKGETSIZE64 = 0x80081272
+_BLKSSZGET = 0x1268
 _BLKZEROOUT = 0x127F
 _ZEROS_PER_CALL = 64 * MIB
 _ALIGNMENT = 4096
@@ -286,6 +287,7 @@ class DeviceTarget(_OpenTarget):
             ) from error
         super().__init__(str(path), descriptor)
         (found,) = struct.unpack("Q", fcntl.ioctl(descriptor, _BLKGETSIZE64, bytes(8)))
+        (self._sector_size,) = struct.unpack("i", fcntl.ioctl(descriptor, _BLKSSZGET, bytes(4)))
         if found < size_bytes:
             self.close()
             raise TargetUnusable(
@@ -296,7 +298,9 @@ class DeviceTarget(_OpenTarget):
     def zero_at(self, offset_bytes: int, size_bytes: int) -> None:
         while size_bytes:
             count = min(size_bytes, _ZEROS_PER_CALL)
-            if count % 512 == 0:
+            # The kernel zeroes whole sectors; what the disk has of its last one is written.
+            count -= count % self._sector_size if count > self._sector_size else 0
+            if (offset_bytes | count) % self._sector_size == 0:
                 try:
                     fcntl.ioctl(
                         self.descriptor, _BLKZEROOUT, struct.pack("QQ", offset_bytes, count)

@@ -10,9 +10,9 @@ from tests.sources.images import convert, make_disk
 from tests.tools import require_root, require_tool, run
 
 
-def loop_device(stack: ExitStack, image: Path) -> Path:
+def loop_device(stack: ExitStack, image: Path, *options: str) -> Path:
     """A loop device over *image*, detached when *stack* closes."""
-    device = run("losetup", "--find", "--show", image).strip()
+    device = run("losetup", "--find", "--show", *options, image).strip()
     stack.callback(run, "losetup", "--detach", device)
     return Path(device)
 
