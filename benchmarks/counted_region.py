@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeVar
 
 from ebsim.backends.backend import Backend
@@ -63,7 +64,8 @@ class _CountedTransaction:
 
     def put_many(self, table: Table, rows: Sequence[Row]) -> None:
         self._work.row_count += len(rows)
-        self._work.row_bytes += sum(len(key) + len(value) for key, value in rows)
+        # As cheap as can be: it is inside of what is timed.
+        self._work.row_bytes += sum(map(len, chain.from_iterable(rows)))
         self._transaction.put_many(table, rows)
 
     def delete_many(self, table: Table, keys: Sequence[bytes]) -> None:

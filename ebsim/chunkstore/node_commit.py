@@ -310,7 +310,7 @@ def _refer(
             edges.append((number_key(number), encode_node_row(_row(node))))
         elif node.fingerprints:
             edges.extend(_regained(txn, node, number))
-        for key in _child_keys(node):
+        for key in _child_keys(node) if node.child_indexes else ():
             held = holds.pop(key, None)
             if held is None and key in held_before:
                 held = held_before[key]
@@ -345,8 +345,10 @@ def _child_keys(node: NewNode) -> list[bytes]:
 
 def _held_children(txn: Transaction, nodes: Sequence[NewNode]) -> dict[bytes, tuple[int, Digest]]:
     """The holds, taken in commits before, that give way to edges of *nodes*: by key."""
-    fresh = {node.holder.key() for node in nodes}
-    keys = sorted({key for node in nodes for key in _child_keys(node) if key not in fresh})
+    wanted = {key for node in nodes if node.child_indexes for key in _child_keys(node)}
+    if not wanted:
+        return {}  # Leaves alone, as most commits are.
+    keys = sorted(wanted - {node.holder.key() for node in nodes})
     rows = zip(keys, txn.get_many(Table.HOLDS, keys), strict=True)
     found = {key: decode_hold(row) for key, row in rows if row is not None}
     return {key: (number, Digest(digest)) for key, (number, digest) in found.items()}

@@ -32,8 +32,8 @@ _ALL_HIGH = _ALL_ONES << (_LANE_BITS - 1)
 # Runs are looked for in pieces of a leaf's length, as one integer of 64-bit lanes.
 _PIECE_LENGTH = 128
 _WIDE_ONES = [0, *accumulate(1 << 64 * lane for lane in range(_PIECE_LENGTH))]
-_WIDE_STEPS = [0, *accumulate(lane << 64 * lane for lane in range(_PIECE_LENGTH))]
-"""By length: 0, 1, 2, ... in the first lanes."""
+_WIDE_MASKS = [(1 << 64 * lane) - 1 for lane in range(_PIECE_LENGTH)]
+"""By length: all bits of the first lanes."""
 
 # Shorter runs are counted one by one, and many of them end the search.
 _RUN_LENGTH_MIN = 4
@@ -78,18 +78,20 @@ def _split_piece(numbers: "array[int]", runs: list[tuple[int, int]], others: lis
 
     A leaf of a few runs costs a few operations on 128 lanes at once, and none a number.
     """
+    steps = len(numbers) - 1
     lanes = int.from_bytes(numbers.tobytes(), sys.byteorder)
+    # A lane is zero where the number after it follows it.
+    breaks = (lanes >> 64) ^ ((lanes & _WIDE_MASKS[steps]) + _WIDE_ONES[steps])
     at, short_count = 0, 0
-    while at < len(numbers) and short_count < _SHORT_RUNS_MAX:
-        first, left = numbers[at], len(numbers) - at
-        deviation = (lanes >> 64 * at) ^ (first * _WIDE_ONES[left] + _WIDE_STEPS[left])
-        length = _lowest_bit(deviation) // 64 if deviation else left
+    while at <= steps and short_count < _SHORT_RUNS_MAX:
+        length = _lowest_bit(breaks) // 64 + 1 if breaks else steps + 1 - at
         if length < _RUN_LENGTH_MIN:
             others.extend(numbers[at : at + length])
             short_count += 1
         else:
-            runs.append((first, first + length))
+            runs.append((numbers[at], numbers[at] + length))
         at += length
+        breaks >>= 64 * length
     others.extend(numbers[at:])
 
 
@@ -144,34 +146,36 @@ def add_references(txn: Transaction, changes: ReferenceChanges) -> Turned:
         new = pages[page].applied(old)
         rows.append((key, new.to_bytes(_PAGE_SIZE, "little")))
         was_zero, is_zero = _zero_lanes(old), _zero_lanes(new)
-        first = page * COUNTS_PER_PAGE
-        turned.emptied.extend(first + lane for lane in _lanes_of(is_zero & ~was_zero))
-        turned.revived.extend(first + lane for lane in _lanes_of(was_zero & ~is_zero))
+        if was_zero != is_zero:
+            first = page * COUNTS_PER_PAGE
+            turned.emptied.extend(first + lane for lane in _lanes_of(is_zero & ~was_zero))
+            turned.revived.extend(first + lane for lane in _lanes_of(was_zero & ~is_zero))
     txn.put_many(Table.COUNTS, rows)
     return turned
 
 
 def _by_page(changes: ReferenceChanges) -> Mapping[int, _PageChanges]:
     pages: defaultdict[int, _PageChanges] = defaultdict(_PageChanges)
-    for start, stop in changes.added_runs:
-        for page, first, length in _cut_at_pages(start, stop):
-            pages[page].added.append((first, length))
-    for start, stop in changes.taken_runs:
-        for page, first, length in _cut_at_pages(start, stop):
-            pages[page].taken.append((first, length))
+    for page, lanes in _cut_at_pages(changes.added_runs):
+        pages[page].added.append(lanes)
+    for page, lanes in _cut_at_pages(changes.taken_runs):
+        pages[page].taken.append(lanes)
     for number, change in changes.singles.items():
         if change:
             pages[number // COUNTS_PER_PAGE].singles.append((number % COUNTS_PER_PAGE, change))
     return pages
 
 
-def _cut_at_pages(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the parts of a run as (page, first lane, length)."""
-    while start < stop:
+def _cut_at_pages(runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield the parts of *runs* (start, stop) as page and (first lane, length)."""
+    for start, stop in runs:
         page, first = divmod(start, COUNTS_PER_PAGE)
-        length = min(stop - start, COUNTS_PER_PAGE - first)
-        yield page, first, length
-        start += length
+        left = stop - start
+        while first + left > COUNTS_PER_PAGE:
+            yield page, (first, COUNTS_PER_PAGE - first)
+            left -= COUNTS_PER_PAGE - first
+            page, first = page + 1, 0
+        yield page, (first, left)
 
 
 def _with_singles(page: int, changes: Sequence[tuple[int, int]]) -> int:
