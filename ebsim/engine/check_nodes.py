@@ -1,7 +1,8 @@
 """Checking what the rows say of nodes and blocks against the chunks themselves."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from ebsim.blockmap.geometry import FAN_OUT
 from ebsim.blockmap.node_format import Node, NodeMalformed, decode_node
@@ -10,20 +11,33 @@ from ebsim.chunkstore.pack_format import Kind, Record
 from ebsim.chunkstore.rows import NodeRow, decode_node_row
 from ebsim.content.fingerprint import FINGERPRINT_SIZE, fingerprint
 from ebsim.errors import UnsupportedFormat
+from ebsim.ids import Digest
 from ebsim.metadata.transactions import Metadata, Reader, Table
 
 Buffer = bytes | bytearray | memoryview
 
 _ROWS_PER_READ = 512
+# Nodes are compared together once they have so many children: the scattered leaves of a
+# sparse disk have one each, and looking each up by itself took most of a check's time.
+_CHILDREN_PER_LOOK_UP = 4096
 # Each costs some 100 bytes; a larger store has the first so many of those drawn compared.
 _FINGERPRINTS_MAX = 1 << 18
+
+
+class ReadNode(NamedTuple):
+    """A node that was read and proved, and the number that the index has for it."""
+
+    number: int
+    record: Record
+    node: Node
 
 
 class ChunkComparison:
     """Takes chunks as they are read, from many threads, and compares them with the rows.
 
     Attributes:
-        wrong_nodes: Numbers of nodes whose row is not what the node says, and why.
+        wrong_nodes: Numbers of nodes whose row is not what the node says, and why;
+            complete once ``finish`` was called.
     """
 
     def __init__(self, metadata: Metadata, seed: int) -> None:
@@ -31,6 +45,8 @@ class ChunkComparison:
         self._seed = seed
         self._lock = threading.Lock()
         self._fingerprints: dict[int, bytes] = {}
+        self._waiting: list[ReadNode] = []
+        self._children_waiting = 0
         self.wrong_nodes: dict[int, str] = {}
 
     def take(self, number: int, record: Record, chunk: Buffer) -> None:
@@ -42,14 +58,28 @@ class ChunkComparison:
         try:
             node = decode_node(bytes(chunk))
         except (NodeMalformed, UnsupportedFormat) as error:
-            complaint = str(error)
-        else:
-            complaint = self._metadata.read(
-                lambda reader: node_complaint(reader, number, record, node)
-            )
-        if complaint:
-            with self._lock:
-                self.wrong_nodes[number] = complaint
+            self._note({number: str(error)})
+            return
+        with self._lock:
+            self._waiting.append(ReadNode(number, record, node))
+            self._children_waiting += 1 + len(node.children)
+            if self._children_waiting < _CHILDREN_PER_LOOK_UP:
+                return
+            batch, self._waiting, self._children_waiting = self._waiting, [], 0
+        self._compare(batch)
+
+    def finish(self) -> None:
+        """Compare what waits still; everything was taken."""
+        batch, self._waiting, self._children_waiting = self._waiting, [], 0
+        if batch:
+            self._compare(batch)
+
+    def _compare(self, batch: Sequence[ReadNode]) -> None:
+        self._note(self._metadata.read(lambda reader: node_complaints(reader, batch)))
+
+    def _note(self, complaints: dict[int, str]) -> None:
+        with self._lock:
+            self.wrong_nodes.update(complaints)
 
     def wrong_fingerprints(self) -> Iterator[int]:
         """Yield the leaves in whose rows a block taken has another fingerprint."""
@@ -80,18 +110,28 @@ class ChunkComparison:
         )
 
 
-def node_complaint(reader: Reader, number: int, record: Record, node: Node) -> str:
-    """What is wrong with the row of the node *number*, or nothing."""
-    if find_numbers(reader, [record.digest]).get(record.digest) != number:
-        return ""  # Freed since it was read.
-    (row,) = find_node_rows(reader, [number])
-    if row is None:
-        return ""  # Missing rows are found where the rows are audited.
-    if row.kind != record.kind or (record.kind == Kind.LEAF) != (node.level == 0):
+def node_complaints(reader: Reader, nodes: Sequence[ReadNode]) -> dict[int, str]:
+    """What is wrong with the rows of *nodes*, by number; nothing of those that are right."""
+    wanted = {one.record.digest for one in nodes}
+    wanted.update(*(one.node.children for one in nodes))
+    numbers = find_numbers(reader, wanted)
+    # Others were freed since they were read.
+    present = [one for one in nodes if numbers.get(one.record.digest) == one.number]
+    rows = find_node_rows(reader, [one.number for one in present])
+    complaints = {}
+    for one, row in zip(present, rows, strict=True):
+        # Missing rows are found where the rows are audited.
+        complaint = _row_complaint(one, row, numbers) if row is not None else ""
+        if complaint:
+            complaints[one.number] = complaint
+    return complaints
+
+
+def _row_complaint(one: ReadNode, row: NodeRow, numbers: Mapping[Digest, int]) -> str:
+    if row.kind != one.record.kind or (row.kind == Kind.LEAF) != (one.node.level == 0):
         return "its row, record and bytes disagree whether it is a leaf"
-    if row.bitmap != node.bitmap.to_bytes(FAN_OUT // 8, "little"):
+    if row.bitmap != one.node.bitmap.to_bytes(FAN_OUT // 8, "little"):
         return "its row has another presence bitmap"
-    numbers = find_numbers(reader, node.children)
-    if [numbers.get(digest) for digest in node.children] != list(row.children):
+    if [numbers.get(digest) for digest in one.node.children] != list(row.children):
         return "its row has other children"
     return ""

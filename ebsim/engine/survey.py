@@ -116,6 +116,7 @@ def _check_packs(
                 if found.complaint or found.overlaps:
                     survey.packs.append(found)
                 progress.advance(row.size_bytes)
+        comparison.finish()
     finally:
         progress.end()
     gone = {pack.pack_number for pack in survey.packs} - {
