@@ -34,7 +34,12 @@ _NODE_RUN = struct.Struct("<QQ")
 
 
 def find_numbers(reader: Reader, digests: Iterable[Digest]) -> dict[Digest, int]:
-    """The chunk numbers of those *digests* that the store has.
+    """The chunk numbers of those *digests* that the store has."""
+    return {digest: number for digest, (number, _) in find_chunks(reader, digests).items()}
+
+
+def find_chunks(reader: Reader, digests: Iterable[Digest]) -> dict[Digest, tuple[int, Location]]:
+    """The chunk numbers of those *digests* that the store has, and where they lie.
 
     A digest whose number is free is one that the reclaimer could not read when it freed
     the chunk: the store does not have it, and gives it a new number when it comes again.
@@ -47,7 +52,7 @@ def find_numbers(reader: Reader, digests: Iterable[Digest]) -> dict[Digest, int]
         if row is not None
     }
     taken = find_locations(reader, numbers.values())
-    return {digest: number for digest, number in numbers.items() if number in taken}
+    return {d: (number, taken[number]) for d, number in numbers.items() if number in taken}
 
 
 def find_locations(reader: Reader, numbers: Iterable[int]) -> dict[int, Location]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ebsim.backends.backend import Backend
-from ebsim.chunkstore.chunk_index import find_locations, find_numbers, find_packs
+from ebsim.chunkstore.chunk_index import find_chunks, find_packs
 from ebsim.chunkstore.pack_format import HEADER_SIZE, Kind, PackDamaged, Record, decode_header
 from ebsim.chunkstore.rows import Location
 from ebsim.content.compression import CodecError, decode
@@ -87,16 +87,13 @@ class ChunkReader:
         return self._metadata.read(lambda reader: self._find(reader, digests))
 
     def _find(self, reader: Reader, digests: Sequence[Digest]) -> list[Found | None]:
-        numbers = find_numbers(reader, digests)
-        locations = find_locations(reader, numbers.values())
-        packs = {location.pack_number for location in locations.values()}
-        unknown = packs - self._pack_names.keys()
-        for pack_number, row in find_packs(reader, unknown).items():
+        chunks = find_chunks(reader, digests)
+        unknown = {place.pack_number for _, place in chunks.values()} - self._pack_names.keys()
+        for pack_number, row in find_packs(reader, unknown).items() if unknown else ():
             self._pack_names[pack_number] = row.name
         found: list[Found | None] = []
         for digest in digests:
-            number = numbers.get(digest, 0)
-            location = locations.get(number)
+            number, location = chunks.get(digest, (0, None))
             name = self._pack_names.get(location.pack_number) if location else None
             found.append(
                 Found(digest, number, location, name) if location and name is not None else None

@@ -11,7 +11,12 @@ from random import Random
 from typing import NamedTuple
 
 from ebsim.backends.backend import Backend
-from ebsim.chunkstore.chunk_index import find_locations, find_numbers, find_packs
+from ebsim.chunkstore.chunk_index import (
+    find_chunks,
+    find_locations,
+    find_numbers,
+    find_packs,
+)
 from ebsim.chunkstore.chunk_reader import verified_chunk, verified_payload
 from ebsim.chunkstore.dead_space import dead_extents
 from ebsim.chunkstore.node_commit import location_of
@@ -200,12 +205,11 @@ WRONG_DIGEST = "the index has no row that leads from the record's digest to it"
 def _pointed_at(
     reader: Reader, pack_number: int, records: Sequence[Record]
 ) -> list[tuple[int, Record]]:
-    numbers = find_numbers(reader, [record.digest for record in records])
-    locations = find_locations(reader, numbers.values())
+    chunks = find_chunks(reader, [record.digest for record in records])
     found = []
     for record in records:
-        number = numbers.get(record.digest, 0)
-        if locations.get(number) == location_of(record, pack_number):
+        number, location = chunks.get(record.digest, (0, None))
+        if location == location_of(record, pack_number):
             found.append((number, record))
     return found
 
