@@ -8,7 +8,7 @@ from ebsim.blockmap.changed_blocks import changed_blocks
 from ebsim.blockmap.stored_nodes import StoredNodes
 from ebsim.catalog.records import get_usable_snapshot
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
-from ebsim.content.digest import block_digest
+from ebsim.content.digest import zeros_digest
 from ebsim.engine.holds import reading
 from ebsim.engine.region import Region
 from ebsim.engine.storage_tiers import refuse_archived
@@ -72,7 +72,7 @@ def diff_snapshots(region: Region, first_name: str, second_name: str) -> Iterato
         )
     with reading(region, first_root, second_root):
         nodes = StoredNodes(region.chunks)
-        zeros = block_digest(bytes(first.block_size))
+        zeros = zeros_digest(first.block_size)
         for change in changed_blocks(BlockMap(first_root, nodes), BlockMap(second_root, nodes)):
             if {change.first, change.second} != {None, zeros}:
                 yield BlockDifference(change.block_index, change.first, change.second)

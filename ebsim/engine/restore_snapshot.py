@@ -10,7 +10,7 @@ from ebsim.blockmap.block_map import BlockMap
 from ebsim.blockmap.stored_blocks import PresentBlock, block_map_of, leaf_blocks
 from ebsim.catalog.records import find_volume
 from ebsim.catalog.snapshot import Snapshot
-from ebsim.content.digest import block_digest
+from ebsim.content.digest import block_digest, zeros_digest
 from ebsim.engine.diff_snapshots import completed_snapshot
 from ebsim.engine.ordered_work import in_threads
 from ebsim.engine.reading_snapshot import reading_snapshot
@@ -103,7 +103,7 @@ class _Restoring:
         self._map = block_map_of(region.chunks, root)
         self._progress = progress
         self._threads = thread_count_of(thread_count)
-        self._zeros = block_digest(bytes(snapshot.block_size))
+        self._zeros = zeros_digest(snapshot.block_size)
 
     def write(self, target: RestoreTarget) -> None:
         """Write every present block, and zeros between them."""
