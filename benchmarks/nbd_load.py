@@ -1,13 +1,17 @@
 """What fio makes of an NBD server: one connection, many requests in flight."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from benchmarks.nbd_servers import Server
+from ebsim.waiting import wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,10 @@ class Writers:
 
     @contextmanager
     def writing(self, servers: list[Server], size_bytes: int, seconds: float) -> Iterator[None]:
-        """Random writes of 4 KiB to all *servers*, for *seconds* or until the body is left."""
+        """Random writes of 4 KiB to all *servers*, for *seconds* or until the body is left.
+
+        The body begins when each fio is at work: one that is interrupted before tells nothing.
+        """
         load = Load("randwrite", 4096)
         processes = [
             subprocess.Popen(
@@ -68,10 +75,23 @@ class Writers:
             for server in servers
         ]
         try:
+            for process in processes:
+                assert wait_until(partial(_is_at_work, process.pid), 60), "fio does not begin"
             yield
         finally:
-            for process in processes:
-                process.send_signal(2)
-            outputs = [process.communicate()[0] for process in processes]
+            outputs = [_interrupted(process) for process in processes]
         latencies = [_direction(output)["clat_ns"]["max"] for output in outputs]
         self.slowest_ms = max(latencies) / 1e6
+
+
+def _interrupted(process: subprocess.Popen[str]) -> str:
+    """Interrupt a fio; return what it printed.  Again and again: a job that begins misses it."""
+    while True:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=1)[0]
+
+
+def _is_at_work(pid: int) -> bool:
+    """Whether a fio has made the process that does its job."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text() != ""

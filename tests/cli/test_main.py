@@ -255,7 +255,12 @@ def test_a_pipe_broken_elsewhere_is_an_error_that_is_told(add_command, capsys) -
 
 def test_an_interruption_ends_in_one_line_and_code_130(add_command, capsys) -> None:
     def body() -> None:
-        signal.raise_signal(signal.SIGINT)
+        # A shell has what it runs in the background ignore interruptions, tests too.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     ending = ending_of(add_command, capsys, body)
     assert ending == (ExitCode.INTERRUPTED, "", "ebsim: error: interrupted.\n")

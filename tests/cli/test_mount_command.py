@@ -119,7 +119,8 @@ def test_a_mount_whose_process_was_killed_is_explained(
     descriptor = os.open(folder / "volumes" / f"{volume_id}.img", os.O_RDONLY)
     shown = json.loads(ebsim.told("--output", "json", "volume", "show", volume_id))
     os.kill(shown["OpenedBy"]["ProcessId"], signal.SIGKILL)
-    with suppress(ConnectionAbortedError):
+    # Aborted while it was asked, or not connected any more when it would have been.
+    with suppress(OSError):
         os.close(descriptor)
     assert wait_until(lambda: ebsim.run("volume", "rm", volume_id).returncode == 0, 30)
     done = mount()
