@@ -9,16 +9,25 @@ from ebsim.engine.region import Region
 from ebsim.metadata.transactions import Reader, Transaction
 
 
-def change_volume(region: Region, changed: Callable[[Reader], Volume]) -> Volume:
+def change_volume(
+    region: Region,
+    changed: Callable[[Reader], Volume],
+    report: Callable[[Transaction, Volume | None, Volume], None] | None = None,
+) -> Volume:
     """Write the volume that *changed* gives, where it is not so already; return it.
 
     *changed* is called once before there is a session, so that what it refuses leaves not
-    even a session's file, and again in the transaction.
+    even a session's file, and again in the transaction.  There *report* follows, with the
+    volume before and after, if they differ.
     """
 
     def put(txn: Transaction) -> Volume:
         volume = changed(txn)
-        put_volume(txn, volume)
+        before = find_volume(txn, volume.volume_id)
+        if volume != before:
+            put_volume(txn, volume)
+            if report is not None:
+                report(txn, before, volume)
         return volume
 
     volume = region.metadata.read(changed)

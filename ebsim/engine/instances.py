@@ -14,22 +14,22 @@ Source:
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ebsim.catalog.instance import Instance
 from ebsim.catalog.records import (
-    find_volume,
     get_instance,
     get_volume,
     put_instance,
-    put_volume,
     remove_instance,
     scan_instances,
     volumes_attached_to,
 )
 from ebsim.catalog.volume import Attachment, Volume
-from ebsim.engine.kept_records import forget_instance, keep_instance, write_current_record
+from ebsim.engine.change_volume import change_volume
+from ebsim.engine.kept_records import forget_instance, keep_instance
 from ebsim.engine.open_volume import local_volume
 from ebsim.engine.record_events import volume_attached, volume_detached
 from ebsim.engine.recovery import recover
@@ -162,7 +162,7 @@ def attach_to_instance(
         _refuse_taken(found, device)
         return replace(volume, attachment=Attachment(*place, _next_time(region, found)))
 
-    return _change(region, attached)
+    return change_volume(region, attached, partial(_report_place, region))
 
 
 def detach_from_instance(region: Region, volume_name: str) -> Volume:
@@ -174,7 +174,7 @@ def detach_from_instance(region: Region, volume_name: str) -> Volume:
         settings = replace(volume.settings, delete_on_termination=False)
         return replace(volume, attachment=None, settings=settings)
 
-    return _change(region, detached)
+    return change_volume(region, detached, partial(_report_place, region))
 
 
 def volumes_of_instance(
@@ -242,22 +242,7 @@ def _next_time(region: Region, found: InstanceVolumes) -> int:
     return max(region.clock.now_ns(), last.attach_time_ns + 1 if last else 0)
 
 
-def _change(region: Region, changed: Callable[[Reader], Volume]) -> Volume:
-    """Write the volume that *changed* gives, where it is not so already."""
-
-    def put(txn: Transaction) -> Volume:
-        volume = changed(txn)
-        before = find_volume(txn, volume.volume_id)
-        put_volume(txn, volume)
-        if before is not None and before.attachment != volume.attachment:
-            report = volume_detached if volume.attachment is None else volume_attached
-            report(txn, region, volume)
-        return volume
-
-    volume = region.metadata.read(changed)
-    if volume == region.metadata.read(lambda reader: find_volume(reader, volume.volume_id)):
-        return volume
-    with region.session():
-        volume = region.metadata.run(put)
-        write_current_record(region, volume.volume_id)
-    return volume
+def _report_place(region: Region, txn: Transaction, before: Volume | None, volume: Volume) -> None:
+    if before is not None and before.attachment != volume.attachment:
+        report = volume_detached if volume.attachment is None else volume_attached
+        report(txn, region, volume)

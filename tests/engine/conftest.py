@@ -8,6 +8,7 @@ import pytest
 
 from ebsim.clock import ManualClock
 from ebsim.engine.region import Region
+from tests.engine.live_disks import Disk
 from tests.engine.store_audit import complaints_about
 from tests.engine.stores import open_store
 
@@ -24,3 +25,9 @@ def region(tmp_path: Path, clock: ManualClock) -> Iterator[Region]:
     yield region
     assert complaints_about(region) == []
     region.close()
+
+
+@pytest.fixture
+def disk(region: Region, tmp_path: Path) -> Disk:
+    """A volume of the store, which tests write to while it is snapshotted."""
+    return Disk(region, tmp_path)

@@ -18,18 +18,10 @@ from tests.engine.stores import (
     MIB,
     block_bytes,
     change_disk,
-    open_store,
     restored,
     take,
     write_disk,
 )
-
-
-@pytest.fixture
-def region(tmp_path):
-    region = open_store(tmp_path / "home")
-    yield region
-    region.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Snapshots of several volumes at one instant."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,19 +24,7 @@ from tests.engine.live_disks import (
     snap,
     writing_process,
 )
-from tests.engine.stores import BLOCK, block_bytes, open_store, write_disk
-
-
-@pytest.fixture
-def region(tmp_path: Path) -> Iterator[Region]:
-    opened = open_store(tmp_path / "home")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def disk(region: Region, tmp_path: Path) -> Disk:
-    return Disk(region, tmp_path)
+from tests.engine.stores import BLOCK, block_bytes, write_disk
 
 
 def test_a_set_holds_a_prefix_of_what_was_written_across_volumes(

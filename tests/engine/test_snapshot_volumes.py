@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,21 +26,9 @@ from tests.engine.live_disks import (
     snap,
     writing_process,
 )
-from tests.engine.stores import BLOCK, open_store
+from tests.engine.stores import BLOCK
 
 PATIENCE = 30.0
-
-
-@pytest.fixture
-def region(tmp_path: Path) -> Iterator[Region]:
-    opened = open_store(tmp_path / "home")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def disk(region: Region, tmp_path: Path) -> Disk:
-    return Disk(region, tmp_path)
 
 
 def test_a_volume_nobody_has_open_is_snapshotted(
