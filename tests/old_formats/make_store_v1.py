@@ -40,7 +40,7 @@ REGION = "us-east-1"
 ACCOUNT = AccountId("123456789012")
 KIB = 1 << 10
 
-_LOCK = "lock.mdb"
+LOCK = "lock.mdb"
 """Who is reading now, in a form of the machine's own: no part of the format."""
 
 
@@ -129,12 +129,13 @@ def main() -> None:
             image.unlink(missing_ok=True)
         with tarfile.open(ARCHIVE, "w:xz") as archive:
             for path in sorted(home.rglob("*")):
-                if path.name != _LOCK:
-                    _add(archive, path, str(path.relative_to(home)))
+                if path.name != LOCK:
+                    add(archive, path, str(path.relative_to(home)))
     CONTENTS.write_text(json.dumps(contents, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
+def add(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add a file or folder without what depends on when and by whom it was made."""
     entry = archive.gettarinfo(path, name)
     entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, 0, "", ""
     if path.is_file():
