@@ -58,7 +58,7 @@ def create_policy(region: Region, options: PolicyOptions) -> LifecyclePolicy:
         InvalidRequest, UnsupportedParameter: its details.
         QuotaExceeded: the account has 100 policies in the region.
     """
-    read_policy_details(options.document)
+    _check_document(options.document)
     _check_description(options.description)
     if len(list_policies(region)) >= POLICIES_MAX:
         raise QuotaExceeded(
@@ -101,7 +101,7 @@ def change_policy(
     """
     old = get_policy(region, name)
     if document is not None:
-        read_policy_details(document)
+        _check_document(document)
     if description is not None:
         _check_description(description)
     new = replace(
@@ -182,6 +182,16 @@ def get_policy(region: Region, name: str) -> LifecyclePolicy:
 def policy_lock(region: Region, policy: LifecyclePolicy) -> Path:
     """The file that whoever runs the policy has locked."""
     return region.path / LIFECYCLE / f"{policy.policy_id}.lock"
+
+
+def _check_document(document: Mapping[str, Any]) -> None:
+    for schedule in read_policy_details(document).schedules:
+        names = [rule.region_name for rule in schedule.copy_rules]
+        if len(set(names)) < len(names):
+            raise InvalidRequest(
+                f"The policy is not valid: {schedule.name} has two copy rules for one region. "
+                "Nothing was changed."
+            )
 
 
 def _check_description(description: str) -> None:

@@ -23,7 +23,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ebsim.catalog.lifecycle_policy import LifecyclePolicy, PolicyState, dlm_tags
-from ebsim.catalog.policy_details import PolicyDetails, Schedule, TargetKind
+from ebsim.catalog.policy_details import CopyRule, PolicyDetails, Schedule, TargetKind
 from ebsim.catalog.records import scan_instances, scan_volumes, volumes_attached_to
 from ebsim.catalog.snapshot import Snapshot, SnapshotState
 from ebsim.catalog.volume import Volume
@@ -227,13 +227,12 @@ class _Running:
         for copy_rule in schedule.copy_rules:
             self._trying(
                 copy_rule.region_name,
-                lambda: self._copy(taken, copy_rule.region_name),  # noqa: B023 (called at once)
+                lambda: self._copy(taken, copy_rule),  # noqa: B023 (called at once)
             )
 
-    def _copy(self, taken: Sequence[Snapshot], region_name: str) -> None:
-        (rule,) = (r for r in self._schedule.copy_rules if r.region_name == region_name)
+    def _copy(self, taken: Sequence[Snapshot], rule: CopyRule) -> None:
         policy_id, name = self._policy.policy_id, self._schedule.name
-        with self._open_region(region_name) as opened:
+        with self._open_region(rule.region_name) as opened:
             other = replace(opened, account_id=self._region.account_id)
             copies = of_schedule(snapshots_of_policy(other, policy_id), name)
             self._done.copied += copy_newest(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from ebsim.clock import ManualClock, from_iso8601
 from ebsim.engine.create_volume import VolumeOptions, create_volume
 from ebsim.engine.delete_snapshot import delete_snapshots
 from ebsim.engine.fast_restore import list_fast_restores
+from ebsim.engine.lifecycle_policies import change_policy
 from ebsim.engine.region import Region, open_region
 from ebsim.engine.run_lifecycle import run_policy
+from ebsim.errors import InvalidRequest
 from tests.engine.stores import ACCOUNT, BLOCK, OTHER_ACCOUNT, block_bytes, take, write_disk
 from tests.engine.test_lifecycle import START, kept, policy_of, run
 
@@ -73,6 +76,25 @@ def test_a_region_that_cannot_be_copied_to_is_told(region: Region, clock: Manual
     clock.advance(86_400)
     done = run(region, policy)
     assert done.failures == ["daily: eu-west-1: there is no region eu-west-1."]
+    assert len(done.created) == 1
+
+
+@pytest.mark.usefixtures("volume_id")
+def test_two_copy_rules_for_one_region_are_refused_and_stop_no_policy_that_has_them(
+    region: Region, clock: ManualClock
+) -> None:
+    rule = {"TargetRegion": "eu-west-1", "Encrypted": False}
+    policy = policy_of(region, CrossRegionCopyRules=[rule])
+    (schedule,) = policy.document["Schedules"]
+    document = {
+        **policy.document,
+        "Schedules": [{**schedule, "CrossRegionCopyRules": [rule, rule]}],
+    }
+    with pytest.raises(InvalidRequest, match="two copy rules for one region"):
+        change_policy(region, policy.policy_id, document=document)
+    clock.advance(86_400)
+    done = run(region, replace(policy, document=document))
+    assert done.failures == ["daily: eu-west-1: there is no region eu-west-1."] * 2
     assert len(done.created) == 1
 
 
