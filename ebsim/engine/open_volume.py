@@ -19,7 +19,8 @@ from ebsim.errors import Conflict, InvalidRequest, StorageUnavailable, VolumeInU
 from ebsim.ids import Digest, SnapshotId, VolumeId
 from ebsim.units import MIB
 from ebsim.volumes.control import Answer, ControlClient, ControlServer, NotServed
-from ebsim.volumes.hydration import HydrationState, Hydrator, read_order
+from ebsim.volumes.hydration import HydrationState, Hydrator
+from ebsim.volumes.hydration_order import read_order
 from ebsim.volumes.live_volume import LiveVolume
 from ebsim.volumes.open_live_volume import open_live_volume
 from ebsim.volumes.origin import Origin

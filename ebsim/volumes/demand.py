@@ -33,6 +33,8 @@ class Demand:
         self._fetches: dict[int, Future[Buffer | None]] = {}
         self._waiting: SimpleQueue[tuple[int, Buffer] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self.fetched_count = 0
+        """How many fetches were not refused: when it rises, the store can be had."""
         self._in_progress = 0
         self._is_idle = threading.Event()
         self._is_idle.set()
@@ -74,6 +76,9 @@ class Demand:
             self._forget(block_index)
             future.set_exception(error)
             return
+        else:
+            with self._lock:
+                self.fetched_count += 1
         finally:
             self._note_end()
         future.set_result(data)

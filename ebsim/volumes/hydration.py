@@ -5,12 +5,12 @@ from front to back; whoever waits for a block goes first, always.  Where it has 
 is in the present bits alone, so it goes on after a restart, however that came about.
 
 A block that cannot be had is passed over and tried again later: the volume stays lazy
-until the store is whole.
+until the store is whole.  Later is at growing intervals, but soon when somebody else gets
+a block of a store that was out of reach.
 """
 
-import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
@@ -21,13 +21,15 @@ from ebsim.blockmap.geometry import FAN_OUT, FAN_OUT_BITS
 from ebsim.errors import EbsimError, IntegrityError, StorageFull, StorageUnavailable
 from ebsim.ids import Digest
 from ebsim.volumes.block_bitmap import runs_of_bits
+from ebsim.volumes.hydration_order import HydrationOrder
 from ebsim.volumes.live_volume import LiveVolume
 from ebsim.volumes.origin import Origin
-from ebsim.volumes.volume_folder import VolumeFolder
 
 _ALL_SLOTS = (1 << FAN_OUT) - 1
 _DEMAND_WAIT_SECONDS = 0.05
 _RETRY_SECONDS = (1.0, 60.0)  # first, longest
+_LOOK_SECONDS = 1.0  # at whether the store is back
+_RETRY_SHARE = 4  # how many times as long as trying took is waited at least
 
 
 class HydrationState(StrEnum):
@@ -72,27 +74,6 @@ class _FoundLeaf(NamedTuple):
     zeros_from: int
     leaf_index: int
     digest: Digest | None
-
-
-class HydrationOrder(NamedTuple):
-    """What to load before everything else.
-
-    Attributes:
-        first: Ranges of blocks (start, stop).
-        replay: Blocks, in the order in which they were needed before.
-    """
-
-    first: Sequence[tuple[int, int]] = ()
-    replay: Sequence[int] = ()
-
-
-def read_order(folder: VolumeFolder) -> HydrationOrder:
-    """The order that was given when the volume was made."""
-    first: list[tuple[int, int]] = []
-    if folder.files.status(folder.hydrate_first) is not None:
-        text = folder.hydrate_first.read_text(encoding="utf-8")
-        first = [(start, stop) for start, stop in json.loads(text)["first"]]
-    return HydrationOrder(first, list(folder.read_block_indexes(folder.hydrate_order)))
 
 
 class Hydrator:
@@ -192,12 +173,14 @@ class Hydrator:
         delay, longest = _RETRY_SECONDS
         try:
             while not self._stopping.is_set():
+                begun = monotonic()
                 if self._load_all() and self._is_noted():
                     self._state = HydrationState.DONE
                     return
+                fetched, taken = self._volume.demand.fetched_count, monotonic() - begun
                 full = isinstance(self._failure, StorageFull)
                 self._state = HydrationState.FULL if full else HydrationState.WAITING
-                self._stopping.wait(delay)
+                self._wait_to_retry(delay, taken * _RETRY_SHARE, fetched)
                 delay = min(2 * delay, longest)
         except EbsimError as error:
             self._failure, self._state = error, HydrationState.WAITING
@@ -205,6 +188,18 @@ class Hydrator:
             if self._state is not HydrationState.DONE and self._stopping.is_set():
                 self._state = HydrationState.STOPPED
             self._finished.set()
+
+    def _wait_to_retry(self, delay: float, least: float, fetched_before: int) -> None:
+        """Wait *delay*, or *least* if the store was out of reach and is not any more."""
+        # What others get says nothing of this disk's room, or of a damaged chunk.
+        was_away = self._state is not HydrationState.FULL and isinstance(
+            self._failure, StorageUnavailable
+        )
+        begun = monotonic()
+        while (waited := monotonic() - begun) < delay:
+            is_back = was_away and self._volume.demand.fetched_count > fetched_before
+            if (is_back and waited >= least) or self._stopping.wait(_LOOK_SECONDS):
+                return
 
     def _is_noted(self) -> bool:
         """Note that all is here: in the volume, then in the store, which may be out of reach."""

@@ -8,7 +8,8 @@ from ebsim.engine.region import Region
 from ebsim.engine.volume_stands_alone import volume_stands_alone
 from ebsim.ids import SnapshotId, VolumeId
 from ebsim.volumes.control import ControlServer
-from ebsim.volumes.hydration import HydrationOrder, Hydrator
+from ebsim.volumes.hydration import Hydrator
+from ebsim.volumes.hydration_order import HydrationOrder
 from ebsim.volumes.live_volume import LiveVolume
 from ebsim.volumes.open_live_volume import open_live_volume
 from ebsim.volumes.origin import Origin

@@ -21,7 +21,8 @@ from ebsim.engine.snapshot_volumes import create_snapshot_set
 from ebsim.engine.volume_stands_alone import volume_stands_alone
 from ebsim.errors import IntegrityError, StorageFull, StorageUnavailable
 from ebsim.ids import Digest
-from ebsim.volumes.hydration import HydrationOrder, HydrationState, Hydrator
+from ebsim.volumes.hydration import HydrationState, Hydrator
+from ebsim.volumes.hydration_order import HydrationOrder
 from ebsim.waiting import wait_until
 from tests.attach.nbd_client import serving
 from tests.engine.stores import BLOCK, block_bytes, open_store, restored, take, write_disk

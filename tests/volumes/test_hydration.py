@@ -9,8 +9,10 @@ import pytest
 
 from ebsim.blockmap.stored_blocks import PresentBlock
 from ebsim.content.digest import node_digest
+from ebsim.errors import StorageUnavailable
 from ebsim.ids import Digest
-from ebsim.volumes.hydration import HydrationOrder, HydrationState, Hydrator
+from ebsim.volumes.hydration import HydrationState, Hydrator
+from ebsim.volumes.hydration_order import HydrationOrder
 from ebsim.waiting import wait_until
 from tests.volumes.volume_stores import (
     BLOCK,
@@ -56,6 +58,8 @@ class LoggedOrigin(BytesOrigin):
 
     def read_located(self, block: PresentBlock) -> bytes:
         assert self.may_read.wait(PATIENCE)
+        if block.block_index in self.failures:
+            raise self.failures[block.block_index]
         self.read_behind.append(block.block_index)
         return self._block(block.block_index)
 
@@ -152,6 +156,27 @@ def test_stopping_leaves_what_has_come_and_the_next_one_goes_on(
     origin.read_behind.clear()
     load(volume, hydrator_of(volume))
     assert not set(come) & set(origin.read_behind)
+
+
+def test_a_store_that_can_be_had_again_is_noticed_by_who_gets_a_block(
+    volume: SmallVolume, origin: LoggedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before the next attempt is due."""
+    monkeypatch.setattr("ebsim.volumes.hydration._RETRY_SECONDS", (3600.0, 3600.0))
+    monkeypatch.setattr("ebsim.volumes.hydration._LOOK_SECONDS", 0.01)
+    origin.failures = {block: StorageUnavailable("out of reach") for block in (7, 300)}
+    hydrator = hydrator_of(volume)
+    hydrator.start()
+    try:
+        assert wait_until(lambda: hydrator.progress().state is HydrationState.WAITING, PATIENCE)
+        assert volume.device.present_count() == 3 * LEAF - 2
+        origin.failures.clear()
+        assert contents(volume.device, 7 * BLOCK, 8 * BLOCK) == origin.disk[7 * BLOCK :][:BLOCK]
+        assert hydrator.wait(PATIENCE)
+    finally:
+        hydrator.stop()
+    assert hydrator.progress().state is HydrationState.DONE
+    assert contents(volume.device) == origin.disk
 
 
 def test_a_rate_is_not_exceeded_until_it_is_lifted(volume: SmallVolume) -> None:
