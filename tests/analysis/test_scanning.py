@@ -189,18 +189,19 @@ def test_an_error_of_another_process_keeps_its_kind_and_its_text() -> None:
 @pytest.mark.slow
 def test_a_cluster_of_processes_finds_what_threads_find(images: list[Image]) -> None:
     distributed = pytest.importorskip("distributed")
-    expected = analysis_document(analyzed(images, Recorded()))
+    expected = analysis_document(analyzed(images, Recorded(), cdc=True))
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
     ) as cluster:
         address = cluster.scheduler_address.replace("tcp://", "dask://")
         with workers_at(address) as workers:
-            options = AnalysisOptions(levels=(1,), workers=workers)
+            options = AnalysisOptions(levels=(1,), workers=workers, cdc=True)
             analysis = analyze_images(images, options)
             Path(images[1].name).unlink()
             with pytest.raises(SourceUnusable, match=r"two\.img"):
                 analyze_images(images, options)
     assert analysis_document(analysis) == expected
+    assert [chunked.chunk_count > 0 for chunked in analysis.chunked] == [True] * 3
 
 
 @pytest.mark.parametrize("address", ["dask://", "dask://host", "tcp://host:80", "dask://host:x"])
