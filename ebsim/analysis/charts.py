@@ -189,7 +189,8 @@ def overlap_chart(analysis: Analysis) -> Section:
     counts = analysis.recommended.sharing.shared_counts[:count, :count]
     names = short_names(analysis)[:count]
     left, top = 170, 96 if count <= _NUMBERED_MAX else 30
-    cell = min(56.0, (WIDTH - left - 20) / count)
+    # The last name of the top rises beyond its column.
+    cell = min(56.0, (WIDTH - left - (120 if count <= _NUMBERED_MAX else 20)) / count)
     drawing = Drawing(top + count * cell + 30, "Overlap between images")
     for row in range(count):
         own = max(1, int(counts[row, row]))
@@ -203,9 +204,7 @@ def overlap_chart(analysis: Analysis) -> Section:
             _heat_cell(drawing, (x, y, cell), float(share), tip)
     if count <= _NUMBERED_MAX:
         for column, name in enumerate(names):
-            x = left + (column + 0.5) * cell
-            for line, piece in enumerate(_pieces(name, max(4, int(cell / 6.5)))):
-                drawing.text(x, top - 58 + 13 * line, piece, anchor="middle", kind="small")
+            drawing.slanted(left + (column + 0.5) * cell, top - 8, name, anchor="start")
     for turn in range(11):
         x = left + turn * 22
         _heat_cell(drawing, (x, top + count * cell + 10, 18), turn / 10, "", height=10)
@@ -241,11 +240,6 @@ def _heat_cell(
     if height is None and cell >= 30:
         kind = "small inverse" if share > 0.55 else "small"
         drawing.text(x + cell / 2, y + cell / 2 + 4, f"{share:.0%}", kind=kind, anchor="middle")
-
-
-def _pieces(name: str, width: int) -> list[str]:
-    """*name* in lines of *width* characters, four at the most."""
-    return [name[at : at + width] for at in range(0, len(name), width)][:4]
 
 
 def growth_chart(analysis: Analysis) -> Section:
@@ -294,8 +288,8 @@ def changes_chart(analysis: Analysis) -> Section:
     size = analysis.recommendation.block_size
     held = sum(c.block_counts[size] * size for c in changes)
     return Section(
-        f"{format_size(truly)} changed between neighbours, in {size_name(size)} blocks of "
-        f"{format_size(held)}",
+        f"{format_size(truly)} changed between neighbours: {format_size(held)} in blocks of "
+        f"{size_name(size)}",
         "For each image, what differs from the one before it: the bytes themselves, and the "
         "blocks that hold them. The scale is logarithmic.",
         svg,

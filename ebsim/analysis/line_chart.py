@@ -1,13 +1,14 @@
 """Lines over a row of images or steps, each named at its end."""
 
 from collections.abc import Sequence
-from math import ceil, floor, log10
+from math import ceil, floor, log
 from typing import NamedTuple
 
 from ebsim.analysis.svg import WIDTH, Drawing, size_scale, spread_labels, ticks
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 176, 30, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 204, 30, 300
 _NAMES_MAX = 14
+_BASE = 8
 
 
 class Line(NamedTuple):
@@ -66,31 +67,30 @@ class _Linear:
 
 
 class _Logarithmic:
-    """Powers of ten of bytes; what is nothing lies at the bottom."""
+    """Powers of eight of bytes, 512 KiB or 4 MiB; what is nothing lies at the bottom."""
 
     def __init__(self, lines: Sequence[Line], greatest: float) -> None:
         least = min((v for line in lines for v in line.values if v > 0), default=1.0)
-        self._low = floor(log10(least))
-        self._high = max(self._low + 1, ceil(log10(max(greatest, 1.0))))
+        # The logarithm of a power may come out a little less than it is.
+        self._low = floor(log(least, _BASE) + 1e-9)
+        self._high = max(self._low + 1, ceil(log(max(greatest, 1.0), _BASE) - 1e-9))
         every = max(1, (self._high - self._low) // 6)
         self.title = "Bytes"
         self.marks = [
-            (10.0**power, _decimal(10.0**power))
+            (float(_BASE**power), _size(float(_BASE**power)))
             for power in range(self._low, self._high + 1, every)
         ]
 
     def y(self, value: float) -> float:
-        power = log10(value) if value > 0 else self._low
+        power = log(value, _BASE) if value > 0 else self._low
         share = (power - self._low) / (self._high - self._low)
         return _BOTTOM - share * (_BOTTOM - _TOP)
 
     def text(self, value: float) -> str:
-        return _decimal(value)
+        return _size(value)
 
 
-def _decimal(value: float) -> str:
-    """*value* bytes in powers of a thousand: ``20 kB``, ``1.5 MB``."""
-    for factor, name in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= factor:
-            return f"{value / factor:.3g} {name}"
-    return f"{value:.3g} B"
+def _size(value: float) -> str:
+    """*value* bytes in the unit that suits them: ``20 KiB``, ``1.5 MiB``."""
+    unit, name = size_scale(value)
+    return f"{value / unit:.3g} {name}"

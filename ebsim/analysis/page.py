@@ -42,13 +42,16 @@ svg .inverse { fill: var(--page); }
 table { border-collapse: collapse; font-size: .8125rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .4rem; text-align: right; border-bottom: 1px solid var(--rule);
   white-space: nowrap; }
-.words { text-align: left; } th { color: var(--soft); font-weight: 600; }
-.scroll { overflow-x: auto; } tr.chosen td { font-weight: 600; background: var(--panel); }
+.words { text-align: left; } td.words { white-space: normal; }
+th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
+tr > :first-child { position: sticky; left: 0; background: var(--page); white-space: nowrap; }
+.scroll { overflow-x: auto; } tr.chosen > td { font-weight: 600; background: var(--panel); }
 details { margin-top: 2rem; border-top: 1px solid var(--rule); padding-top: 1rem; }
 summary { cursor: pointer; font-weight: 600; }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; }
   svg { min-width: 0; width: 86%; } details { break-inside: avoid; } .scroll { overflow: visible; }
   table { font-size: 8pt; } th, td { padding: .1rem .35rem; }
+  tr > :first-child { position: static; }
   rect, path, circle { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 

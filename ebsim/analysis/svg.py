@@ -48,10 +48,10 @@ class Drawing:
             f'width="{width:.2f}" height="{height:.2f}">{title}</rect>'
         )
 
-    def slanted(self, x: float, y: float, text: str) -> None:
-        """Small *text* that ends at a point and comes up to it from the lower left."""
+    def slanted(self, x: float, y: float, text: str, *, anchor: str = "end") -> None:
+        """Small *text* that rises to the right, and ends, or with *anchor* starts, at a point."""
         self._parts.append(
-            f'<text class="small" x="{x:.1f}" y="{y:.1f}" text-anchor="end" '
+            f'<text class="small" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" '
             f'transform="rotate(-35 {x:.1f} {y:.1f})">{escape(text)}</text>'
         )
 
