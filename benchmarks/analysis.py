@@ -1,6 +1,6 @@
 """``ebsim analyze`` beside reading and hashing alone: the table 'analysis'.
 
-    python -m benchmarks.analysis [--dir DIR] [--rows hashing,memory] [--runs 5]
+    python -m benchmarks.analysis [--dir DIR] [--rows hashing,memory,large] [--runs 5]
 
 Prints the table and writes ``results/analysis.json``.
 """
@@ -19,6 +19,7 @@ from xxhash import xxh3_128_digest
 
 from benchmarks.analysis_table import ANALYSIS, ANALYSIS_MIB_MAX, HASHING_LEAST
 from benchmarks.images import Images
+from benchmarks.large_analysis import large_analysis
 from benchmarks.measured_table import Groups, Setting, measure_table
 from benchmarks.processes import run_measured
 from benchmarks.results import Figure, ratio_figure
@@ -98,6 +99,7 @@ def _hashing(setting: Setting) -> list[Figure]:
 GROUPS: Groups = {
     "hashing": _hashing,
     "memory": lambda setting: [analysis_memory(setting.images.folder, setting.seed)],
+    "large": lambda setting: [large_analysis(setting.images.folder, setting.seed)],
 }
 
 SMALL_GROUPS: Groups = {
@@ -109,12 +111,13 @@ SMALL_GROUPS: Groups = {
     "memory": lambda setting: [
         analysis_memory(setting.images.folder, setting.seed, size_bytes=64 * MIB)
     ],
+    "large": lambda setting: [large_analysis(setting.images.folder, setting.seed, size_bytes=GIB)],
 }
 """The same rows where only a small scale is asked for."""
 
 
 def _used_images(images: Images) -> list[Path]:
-    """None: both rows make a disk of noise."""
+    """None: each row makes its disk."""
     del images
     return []
 
