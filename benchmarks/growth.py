@@ -13,7 +13,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.many_snapshots import grown_history
-from benchmarks.measurement import Fit, Measurement
+from benchmarks.measurement import DISK_SIZE, Fit, Measurement
 from benchmarks.results import forget_peak_memory, peak_memory_bytes
 from benchmarks.scratch import scratch_folder
 from benchmarks.workload_rows import seconds_of
@@ -84,7 +84,7 @@ def disk_growth(folder: Path, seed: int, scale: Scale, runs: int) -> Iterator[Fi
             else:
                 found[name].append(value)
     for name, title in titles.items():
-        yield fitted(f"disk/{name}", title, "bytes of the disk", scale.disk_sizes, found[name])
+        yield fitted(f"disk/{name}", title, DISK_SIZE, scale.disk_sizes, found[name])
     grown = chunks[-1] - chunks[0]
     for name, unit, factor in (
         ("metadata", "bytes", KIB),

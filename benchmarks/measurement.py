@@ -9,10 +9,14 @@ from statistics import median
 from typing import Any
 
 from benchmarks.results import significant
+from ebsim.analysis.svg import size_scale
 
 _NEAR, _ERROR_MAX = 0.15, 0.5
 UNCLEAR = "unclear"
 """What is said of growth where the points scatter too much, or are too few."""
+
+DISK_SIZE = "size of the disk"
+"""The cause whose places are bytes."""
 
 
 class Better(StrEnum):
@@ -73,6 +77,13 @@ class Fit:
     values: Sequence[float]
     exponent: float
     error: float
+
+    def place_text(self, place: float) -> str:
+        """A place of the cause as a reader sees it."""
+        if self.cause != DISK_SIZE:
+            return f"{place:,.0f}"
+        unit, name = size_scale(place)
+        return f"{place / unit:g} {name}"
 
     @property
     def verdict(self) -> str:

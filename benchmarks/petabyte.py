@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from benchmarks.measurement import UNCLEAR, Fit, Report
 from benchmarks.results import significant
+from ebsim.analysis.block_digests import size_name
 from ebsim.units import KIB, MIB, format_size
 
 PETABYTE = 10**15
@@ -50,11 +51,11 @@ def arithmetic(report: Report) -> Iterator[Line]:
 
 def _of_blocks(values: Mapping[str, float], size: int) -> Iterator[Line]:
     count = PETABYTE // size
-    blocks = f"{count:,} blocks of {format_size(size)}"
+    blocks = f"{count:,} blocks of {size_name(size)}"
     if "unique block/metadata" in values:
         each = values["unique block/metadata"]
         yield Line(
-            f"index of {format_size(size)} blocks",
+            f"index of {size_name(size)} blocks",
             format_size(round(count * each)),
             f"{significant(each)} bytes for each of {blocks}",
         )
@@ -63,7 +64,7 @@ def _of_blocks(values: Mapping[str, float], size: int) -> Iterator[Line]:
         # Less than nothing is noise: small disks' fixed costs are all there was to see.
         if each is not None and each > 0:
             yield Line(
-                f"{what}, {format_size(size)} blocks",
+                f"{what}, {size_name(size)} blocks",
                 _duration(count * each / 1e6),
                 f"{significant(each)} µs for each of {blocks}",
             )
@@ -79,7 +80,7 @@ def _power(fit: Fit) -> float:
 
 def _how(fit: Fit, unit: str) -> str:
     return (
-        f"{significant(fit.values[-1])} {unit} at {fit.places[-1]:,.0f}, "
+        f"{significant(fit.values[-1])} {unit} at {fit.place_text(fit.places[-1])}, "
         f"continued as {fit.verdict} in {fit.cause}"
     )
 

@@ -10,7 +10,7 @@ from ebsim.analysis.page import PageTable, Section, html_page
 from ebsim.analysis.svg import WIDTH, Drawing, ticks
 
 _REACHED = {True: "yes", False: "NO", None: ""}
-_BAR, _GAP, _LEFT, _RIGHT = 16, 8, 292, 110
+_BAR, _GAP, _LEFT, _RIGHT, _INSET = 16, 8, 292, 110, 32
 
 
 def benchmark_page(report: Report) -> str:
@@ -89,15 +89,16 @@ def _growth_section(fit: Fit) -> Section:
         y = bottom - mark / marks[-1] * height
         drawing.line(left, y, WIDTH - right, y, kind="grid")
         drawing.text(left - 8, y + 4, f"{mark:g}", kind="soft small", anchor="end")
-    step = width / max(1, len(fit.places) - 1)
+    # The first figure stands above its point, and not on the axis' numbers.
+    step = (width - _INSET) / max(1, len(fit.places) - 1)
     points = [
-        (left + turn * step, bottom - value / marks[-1] * height)
+        (left + _INSET + turn * step, bottom - value / marks[-1] * height)
         for turn, value in enumerate(fit.values)
     ]
     drawing.polyline(points, kind="c1")
     for (x, y), place, value in zip(points, fit.places, fit.values, strict=True):
         drawing.text(x, y - 9, significant(value), kind="small strong", anchor="middle")
-        drawing.text(x, bottom + 18, f"{place:,.0f}", kind="small", anchor="middle")
+        drawing.text(x, bottom + 18, fit.place_text(place), kind="small", anchor="middle")
     drawing.text(left + width / 2, bottom + 36, fit.cause, kind="soft", anchor="middle")
     said = {
         "constant": f"stays the same, whatever the {fit.cause}",
@@ -117,7 +118,7 @@ def _figures_table(measurements: Sequence[Measurement]) -> PageTable:
     rows = [
         [
             each.key,
-            each.title,
+            each.title.replace("`", ""),
             each.text,
             each.spread,
             each.target,
