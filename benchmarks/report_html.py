@@ -23,7 +23,7 @@ def benchmark_page(report: Report) -> str:
         f"{len(asked)} targets reached."
     )
     notes = [
-        f"Commit {short_commit(report.commit)}, seed {report.seed}, {report.run_count} runs; "
+        f"Commit {short_commit(report.commit)}, seed {report.seed}, runs: {report.run_count}; "
         f"{machine}.",
         "A figure is the median of its runs; a thin line goes from the least to the greatest.",
     ]

@@ -23,6 +23,7 @@ from benchmarks.volume_rows import (
     transfers,
 )
 from benchmarks.volume_table import VOLUMES
+from ebsim.units import GIB
 
 
 def _cold(setting: Setting) -> list[Figure]:
@@ -48,6 +49,25 @@ GROUPS: Groups = {
     "set": lambda setting: [pauses("pause_set", setting.images.folder, volume_count=8)],
     "serving": lambda setting: [serving_memory(setting.images.folder, setting.seed)],
 }
+
+_SMALL_DISK = 2 * GIB
+
+SMALL_GROUPS: Groups = {
+    **GROUPS,
+    "open": lambda setting: first_byte(
+        setting.images.folder, setting.seed, setting.runs, huge=_SMALL_DISK
+    ),
+    "pause": lambda setting: [
+        pauses("pause", setting.images.folder, volume_count=1, snapshot_count=10)
+    ],
+    "set": lambda setting: [
+        pauses("pause_set", setting.images.folder, volume_count=8, snapshot_count=3)
+    ],
+    "serving": lambda setting: [
+        serving_memory(setting.images.folder, setting.seed, 1, huge=_SMALL_DISK)
+    ],
+}
+"""The same rows where only a small scale is asked for."""
 
 
 def _used_images(images: Images) -> list[Path]:
