@@ -22,7 +22,7 @@ from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ebsim.api.bounded_head import BoundedHead
+from ebsim.api.bounded_head import HEADS_SIZE_MAX, Connections, bounded_protocol
 from ebsim.api.dispatch import Desk, answer
 from ebsim.api.faults import Malformed
 from ebsim.api.form_request import read_form
@@ -36,6 +36,7 @@ BUFFERED_SIZE_MAX = 512 << 20
 
 THREAD_COUNT = 64
 DRAIN_SECONDS = 30
+CONNECTIONS_MAX = 20_000
 _BACKLOG = 2048
 
 
@@ -192,15 +193,24 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return made
 
 
-def make_server(desk: Desk, tls: Tls | None) -> Server:
+def make_server(
+    desk: Desk,
+    tls: Tls | None,
+    *,
+    connections_max: int = CONNECTIONS_MAX,
+    heads_size_max: int = HEADS_SIZE_MAX,
+) -> Server:
     """A server to be run with ``run(sockets=[...])``.
+
+    Connections beyond *connections_max* are told so and closed, and so are those whose
+    unfinished heads take more than *heads_size_max* bytes together.
 
     Raises:
         InvalidRequest: the certificate or its key cannot be used.
     """
     config = uvicorn.Config(
         application(desk),
-        http=BoundedHead,
+        http=bounded_protocol(Connections(connections_max, heads_size_max)),
         log_config=None,
         # What clients do wrong is told to them: nobody fills a log by it.
         log_level="error",

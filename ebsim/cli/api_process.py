@@ -17,7 +17,7 @@ from ebsim.api.dispatch import Desk
 from ebsim.api.identity import Auth
 from ebsim.api.metrics import Metrics
 from ebsim.api.regions import Regions
-from ebsim.api.server import Server, Tls, listening_socket, make_server
+from ebsim.api.server import CONNECTIONS_MAX, Server, Tls, listening_socket, make_server
 from ebsim.api.throttle import Throttle
 from ebsim.api.upkeep import delivering, scheduling
 from ebsim.api.work import Work
@@ -81,13 +81,12 @@ def run_server(
         chaos=Chaos(rules, clock) if rules is not None else None,
         keeper=volumes.look_after,
     )
-    server = make_server(desk, Tls(*tls) if tls is not None else None)
+    server = make_server(
+        desk, Tls(*tls) if tls is not None else None, connections_max=_connections_max()
+    )
     with listening_socket(address.host, address.port) as listening:
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        scheme = "http" if tls is None else "https"
-        url = f"{scheme}://{host}:{listening.getsockname()[1]}"
+        url = _url(address.host, listening.getsockname()[1], is_encrypted=tls is not None)
         with serving_home(files, settings.home, url):
-            _allow_many_connections()
             _end_on_signals(server)
             for thread in threads:
                 thread.start()
@@ -106,10 +105,20 @@ def run_server(
                 regions.close()
 
 
-def _allow_many_connections() -> None:
-    """Raise the limit of open files, which is that of connections, as far as it may be."""
+def _url(host: str, port: int, *, is_encrypted: bool) -> str:
+    scheme = "https" if is_encrypted else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _connections_max() -> int:
+    """How many connections there may be: a part of the files that this process may open.
+
+    That limit is raised as far as it may be; the store and its volumes need the rest.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    files_max = CONNECTIONS_MAX * 2 if hard == resource.RLIM_INFINITY else hard
+    return min(files_max * 3 // 4, CONNECTIONS_MAX)
 
 
 def _end_on_signals(server: Server) -> None:
