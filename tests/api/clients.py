@@ -5,6 +5,7 @@ left out.
 """
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -28,9 +29,17 @@ class Credentials(NamedTuple):
 
 
 def make_client(
-    service: str, credentials: Credentials, *, url: str = URL, region: str = "us-east-1"
+    service: str,
+    credentials: Credentials,
+    *,
+    url: str = URL,
+    region: str = "us-east-1",
+    authorities: Path | None = None,
 ) -> Any:
-    """A boto3 client that tries each call once, and takes credentials from nowhere else."""
+    """A boto3 client that tries each call once, and takes credentials from nowhere else.
+
+    Of servers it trusts those that *authorities*, a file of certificates, stands for.
+    """
     config = Config(retries={"total_max_attempts": 1}, read_timeout=120)
     return _session().client(
         service,
@@ -39,6 +48,7 @@ def make_client(
         region_name=region,
         endpoint_url=url,
         config=config,
+        verify=str(authorities) if authorities is not None else None,
     )
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError, SSLError
 
 from ebsim.cli.exit_codes import ExitCode
 from tests.api.clients import Credentials, code_of, make_client
 from tests.api.conftest import Serving
+from tests.api.direct_clients import BLOCK_SIZE, complete, download, put, wait_for
 from tests.cli.processes import run_ebsim
+from tests.tools import require_tool, run
 
 Serve = Callable[..., Serving]
 
@@ -88,6 +90,60 @@ def test_a_presigned_address_is_enough_to_ask(serve: Serve) -> None:
         urllib.request.urlopen(url.replace("DescribeRegions", "DescribeSnapshots"))
     assert refused.value.code == 401
     refused.value.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate of this machine's that stands for itself, and its key."""
+    made, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    run(
+        *(require_tool("openssl", package="openssl"), "req", "-x509", "-nodes", "-days", "2"),
+        *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+        *("-keyout", key, "-out", made, "-subj", "/CN=ebsim"),
+        *("-addext", "subjectAltName=IP:127.0.0.1"),
+    )
+    return made, key
+
+
+def test_boto3_talks_to_a_server_whose_certificate_it_can_verify(
+    serve: Serve, certificate: tuple[Path, Path]
+) -> None:
+    made, key = certificate
+    server = serve("--tls-cert", str(made), "--tls-key", str(key))
+    assert server.url.startswith("https://127.0.0.1:")
+    found = server.variables()
+    assert found["AWS_ENDPOINT_URL"] == server.url
+    credentials = Credentials(found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"])
+
+    ebs = make_client("ebs", credentials, url=server.url, authorities=made)
+    snapshot_id = ebs.start_snapshot(VolumeSize=1)["SnapshotId"]
+    block = Random(5).randbytes(BLOCK_SIZE)
+    put(ebs, snapshot_id, 3, block)
+    complete(ebs, snapshot_id, {3: block})
+    wait_for(make_client("ec2", credentials, url=server.url, authorities=made), snapshot_id)
+    assert download(ebs, snapshot_id) == {3: block}
+
+    with pytest.raises(SSLError):
+        make_client("sts", credentials, url=server.url).get_caller_identity()
+    plain = make_client("sts", credentials, url=server.url.replace("https:", "http:"))
+    with pytest.raises(BotoCoreError):
+        plain.get_caller_identity()
+    assert ebs.list_snapshot_blocks(SnapshotId=snapshot_id)["Blocks"]
+
+
+def test_a_certificate_without_its_key_is_refused(
+    home: Path, certificate: tuple[Path, Path]
+) -> None:
+    made, _ = certificate
+    alone = run_ebsim("serve", "--tls-cert", str(made), home=home)
+    assert (alone.returncode, alone.stdout) == (ExitCode.USAGE, "")
+    assert "--tls-cert and --tls-key go together" in alone.stderr
+    wrong = run_ebsim(
+        *("serve", "--listen", "127.0.0.1:0", "--tls-cert", str(made), "--tls-key", str(made)),
+        home=home,
+    )
+    assert (wrong.returncode, wrong.stdout) == (ExitCode.INVALID_REQUEST, "")
+    assert "the certificate or its key cannot be used" in wrong.stderr
 
 
 def test_without_verification_a_key_of_twelve_digits_is_that_account(serve: Serve) -> None:
