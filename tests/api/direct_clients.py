@@ -3,9 +3,15 @@
 import base64
 import hashlib
 from collections.abc import Mapping
+from random import Random
 from typing import Any
 
 BLOCK_SIZE = 512 << 10
+
+
+def real_block(seed: int) -> bytes:
+    """A block that nobody has yet, half of it compressible."""
+    return Random(seed).randbytes(BLOCK_SIZE // 2) * 2
 
 
 def checksum_of(data: bytes) -> str:

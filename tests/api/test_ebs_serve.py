@@ -1,19 +1,16 @@
 """The EBS direct APIs of a real server: bytes up and down, by several clients, and a kill."""
 
 import json
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.api.conftest import Serving
 from tests.api.direct_clients import (
@@ -22,6 +19,7 @@ from tests.api.direct_clients import (
     complete,
     download,
     put,
+    real_block,
     wait_for,
 )
 from tests.cli.processes import environment, run_ebsim
@@ -31,11 +29,6 @@ Serve = Callable[..., Serving]
 pytestmark = pytest.mark.slow
 
 THREADS = 8
-
-
-def real_block(seed: int) -> bytes:
-    """A block that nobody has yet, half of it compressible."""
-    return Random(seed).randbytes(BLOCK_SIZE // 2) * 2
 
 
 def upload_in_threads(ebs: Any, snapshot_id: str, blocks: dict[int, bytes]) -> None:
@@ -122,38 +115,6 @@ def test_the_aws_command_line_puts_and_gets_a_block(serve: Serve, tmp_path: Path
     token = block["BlockToken"]
     aws("get-snapshot-block", "--block-index", "9", "--block-token", token, "got")
     assert (tmp_path / "got").read_bytes() == data
-
-
-def test_what_was_acknowledged_outlives_a_kill_of_the_server(serve: Serve) -> None:
-    server = serve()
-    ebs = server.client("ebs")
-    snapshot_id = ebs.start_snapshot(VolumeSize=1)["SnapshotId"]
-    acknowledged: dict[int, bytes] = {}
-
-    def put_until_it_dies(first: int) -> None:
-        for index in range(first, 2048, THREADS):
-            data = real_block(index)
-            try:
-                put(ebs, snapshot_id, index, data)
-            except (BotoCoreError, ClientError):
-                return
-            acknowledged[index] = data
-            if len(acknowledged) == 40:
-                server.process.send_signal(signal.SIGKILL)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(put_until_it_dies, range(THREADS)))
-    server.process.communicate(timeout=60)
-    assert len(acknowledged) >= 40
-
-    again = serve()
-    ebs, ec2 = again.client("ebs"), again.client("ec2")
-    # A client that does not know what came of its last puts puts them again.
-    rest = {index: real_block(index) for index in range(64) if index not in acknowledged}
-    upload_in_threads(ebs, snapshot_id, rest)
-    complete(ebs, snapshot_id, acknowledged | rest)
-    wait_for(ec2, snapshot_id)
-    assert download(ebs, snapshot_id) == acknowledged | rest
 
 
 def test_a_body_that_is_cut_short_puts_nothing(serve: Serve) -> None:
