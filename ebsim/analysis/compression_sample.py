@@ -7,7 +7,7 @@ places where it lies.
 
 How well blocks compress differs far more from one to the next than between a block and its
 4 KiB pages, and whole blocks of megabytes are dear.  So large ones are sampled twice: of many
-blocks one page is compressed, and some of them are compressed as a whole and by 64 of their
+blocks one page is compressed, and some of them are compressed as a whole and by 128 of their
 pages, which tells what pages say of blocks (``compression_estimate.py``).
 """
 
@@ -28,9 +28,9 @@ from ebsim.units import MIB
 
 _SHARE = 1 / 1024
 _SAMPLE_BYTES_MIN = 4 * MIB
-_BLOCKS_MIN = 8
+_BLOCKS_MIN, _LARGE_BLOCKS_MIN = 16, 8
 _PAGES_MIN = 1024
-_PAGES_OF_WHOLE_MAX = 64
+_PAGES_OF_WHOLE_MAX = 128
 # So many whole blocks tell enough by themselves.
 _WHOLE_ENOUGH = 512
 _ALMOST_ALL = 0.5
@@ -89,13 +89,14 @@ ALL = Shares(0.0, 1.0)
 def sample_shares(distinct_count: int, block_size: int) -> Shares:
     """What to sample of so many different blocks; of 0, all.
 
-    As a whole a thousandth, or 4 MiB, or 8 of them, whichever is most; by a page 1024 where
-    that is fewer than 512.  All, where that would be half of them.
+    As a whole a thousandth, or 4 MiB, or 16 (of more than 1 MiB, 8), whichever is most; by a
+    page 1024 where that is fewer than 512.  All, where that would be half of them.
     """
     if distinct_count == 0:
         return ALL
     wanted = max(_SHARE, _SAMPLE_BYTES_MIN / block_size / distinct_count)
-    whole = max(wanted, _BLOCKS_MIN / distinct_count)
+    least = _BLOCKS_MIN if block_size <= MIB else _LARGE_BLOCKS_MIN
+    whole = max(wanted, least / distinct_count)
     if whole >= _ALMOST_ALL:
         return ALL
     if whole * distinct_count >= _WHOLE_ENOUGH:
