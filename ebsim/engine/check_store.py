@@ -59,6 +59,7 @@ def check_store(
     what was seen then.
 
     Raises:
+        Conflict: a rebuild has put the region's metadata aside meanwhile.
         StorageUnavailable: a disk failed in a way that is no damage.
     """
     progress = progress or Unwatched()
@@ -68,6 +69,8 @@ def check_store(
     recover(region)
     share = 1.0 if sample is None else sample
     survey = survey_region(region, read_data=read_data, sample=share, progress=progress)
+    # Packs and manifests that came since are unknown to metadata that was put aside.
+    region.refuse_old_metadata()
     radius = BlastRadius(region.metadata, survey.bad_chunks.keys())
     findings = list(findings_of(survey, radius.affects))
     repairs: list[str] = []

@@ -2,12 +2,17 @@
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ebsim.engine.check_store import check_store
+from ebsim.engine.rebuild_store import rebuild_store
+from ebsim.errors import Conflict
 from tests.engine.damaged_stores import make_store, random_blocks
+from tests.engine.interruptions import Interference
+from tests.engine.stores import BLOCK, block_bytes, open_store, take, write_disk
 
 _WRITER = """
 import sys
@@ -54,3 +59,18 @@ def test_a_check_beside_two_writers_finds_nothing(tmp_path: Path) -> None:
     assert checked > 1
     with store.open() as region:
         assert not check_store(region, read_data=True).findings
+
+
+def test_a_check_of_metadata_that_was_rebuilt_meanwhile_finds_no_damage(tmp_path: Path) -> None:
+    """What was taken since the rebuild is no stray manifest or pack."""
+    region = open_store(tmp_path / "home")
+    disk = write_disk(tmp_path / "disk", 4 * BLOCK, {0: block_bytes(1)})
+    take(region, disk)
+
+    def rebuild() -> None:
+        rebuild_store(region.home, region.name)
+        with closing(open_store(region.home)) as rebuilt:
+            take(rebuilt, disk)
+
+    with closing(region), pytest.raises(Conflict, match="rebuilt meanwhile"):
+        check_store(region, progress=Interference(0, rebuild))
