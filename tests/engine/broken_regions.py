@@ -4,7 +4,6 @@ import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from random import Random
 from typing import TypeVar
 
 from ebsim.backends.local_directory import LocalDirectory
@@ -80,7 +79,7 @@ class CallFails:
             region,
             files=files,
             backend=backend,
-            sessions=Sessions(region.path / "sessions", Random(self.number), files),
+            sessions=Sessions(region.path / "sessions", region.random, files),
             reserve=Reserve(region.path / "reserve", files),
             chunks=ChunkReader(backend, region.metadata),
         )
