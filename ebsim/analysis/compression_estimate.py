@@ -1,10 +1,14 @@
 """What a store's payload would come to, from the blocks that were compressed.
 
-Blocks were sampled twice (``compression_sample.py``): of many a page was compressed, and some
-of them as a whole and page by page.  The mean of the pages is that of all blocks' pages; times
-what the whole ones took beside their own pages it is the mean of all blocks, which is known as
-estimation by ratio with double sampling.  Its error has two parts: of the pages' mean, and of
-the ratio.  Where every block was compressed there is no error.
+Blocks were sampled twice (``compression_sample.py``): of many a piece was compressed, and some
+of them as a whole and in pieces.  The mean of the pieces is that of all blocks' pieces; times
+what the whole ones took beside their own pieces it is the mean of all blocks, which is known
+as estimation by ratio with double sampling.  Its error has two parts: of the pieces' mean, and
+of the ratio.  Where every block was compressed there is no error.
+
+Pieces that do not compress are counted as they are and not by that ratio: a block of them does
+not compress either, while one of text takes half of what its pages do.  A few whole blocks
+without any such piece would say of a disk that it is as small as they are, and be sure of it.
 
 Source: W. G. Cochran, Sampling Techniques, third edition, section 12.9.
 """
@@ -42,7 +46,7 @@ def estimate_payload(
     ``None`` where no block was compressed as a whole.
     """
     whole = [block for block in sampled if block.whole]
-    paged = [block for block in sampled if not block.whole]
+    in_part = [block for block in sampled if not block.whole]
     assert len(whole) <= distinct_count, "each different block is sampled once at the most"
     if distinct_count == 0:
         return dict.fromkeys(levels, Estimate(0, 0, 0))
@@ -53,10 +57,10 @@ def estimate_payload(
         stored = [block.whole[at] for block in whole]
         if len(whole) == distinct_count:
             found[level] = Estimate(sum(stored), 0, len(whole))
-        elif paged:
-            in_pages = [block.pages[at] for block in whole]
-            pages = [block.pages[at] for block in paged]
-            found[level] = _by_ratio(stored, in_pages, pages, distinct_count)
+        elif in_part:
+            of_whole = [(block.pieces[at], block.kept_pieces[at]) for block in whole]
+            pieces = [(block.pieces[at], block.kept_pieces[at]) for block in in_part]
+            found[level] = _by_ratio(stored, of_whole, pieces, distinct_count)
         else:
             found[level] = _by_mean(stored, distinct_count)
     return found
@@ -73,17 +77,26 @@ def _by_mean(stored: Sequence[int], distinct_count: int) -> Estimate:
 
 
 def _by_ratio(
-    stored: Sequence[int], in_pages: Sequence[int], pages: Sequence[int], distinct_count: int
+    stored: Sequence[int],
+    of_whole: Sequence[tuple[int, int]],
+    pieces: Sequence[tuple[int, int]],
+    distinct_count: int,
 ) -> Estimate:
-    ratio = sum(stored) / sum(in_pages)
-    total = round(ratio * fmean(pages) * distinct_count)
-    if len(stored) < 2 or len(pages) < 2:
+    """From what blocks are *stored* in, and what pieces come to that compress and that do not.
+
+    *of_whole* has the pieces of the blocks that are *stored*, *pieces* those of many others.
+    """
+    smaller = sum(one for one, _ in of_whole)
+    ratio = (sum(stored) - sum(kept for _, kept in of_whole)) / smaller if smaller else 1.0
+    likely = [kept + ratio * one for one, kept in pieces]
+    total = round(fmean(likely) * distinct_count)
+    if len(stored) < 2 or len(pieces) < 2:
         return Estimate(total, None, len(stored))
-    rest = [one - ratio * other for one, other in zip(stored, in_pages, strict=True)]
+    rest = [size - kept - ratio * one for size, (one, kept) in zip(stored, of_whole, strict=True)]
     of_ratio = variance(rest) / len(stored)
-    # The other pages of a sampled block are left out, too, so no less for few blocks.
-    of_pages = ratio**2 * variance(pages) / len(pages)
-    error = sqrt(of_ratio + of_pages) * distinct_count
+    # The other pieces of a sampled block are left out, too, so no less for few blocks.
+    of_pieces = variance(likely) / len(pieces)
+    error = sqrt(of_ratio + of_pieces) * distinct_count
     return Estimate(total, round(_errors(len(stored)) * error), len(stored))
 
 

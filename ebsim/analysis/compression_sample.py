@@ -1,14 +1,17 @@
 """Which blocks to compress, and compressing them.
 
-The sample is chosen by digest: those different blocks whose digests are lowest, which is as
+The sample is drawn by digest: those different blocks whose digests are lowest, which is as
 good as by lot.  So each *content* has the same chance however often it occurs, and what is
-compressed is a sample of what a store would keep.  It is read once more, from one of the
-places where it lies.
+compressed is a sample of what a store would keep.  Where a few are enough, eight times as many
+are drawn, and every eighth of them is taken in the order in which they lie.  The sample is
+read once more, from one of the places where it lies.
 
 How well blocks compress differs far more from one to the next than between a block and its
-4 KiB pages, and whole blocks of megabytes are dear.  So large ones are sampled twice: of many
-blocks one page is compressed, and some of them are compressed as a whole and by 128 of their
-pages, which tells what pages say of blocks (``compression_estimate.py``).
+pieces, and whole blocks of megabytes are dear.  So large ones are sampled twice: of many
+blocks one piece is compressed, and some of them are compressed as a whole and by pieces, which
+tells what pieces say of blocks (``compression_estimate.py``).  Pieces are pages of 4 KiB, or,
+of blocks that a page says little of, 64 KiB: a block of a database takes half of what its
+pages do, or a sixth, and a few whole ones do not tell which.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,13 +27,16 @@ from ebsim.analysis.block_digests import BLOCK_SIZE_MIN
 from ebsim.analysis.images import Image, Readable, opened_image
 from ebsim.analysis.sharing import DIGEST_COLUMNS
 from ebsim.content.compression import Codec, encode
-from ebsim.units import MIB
+from ebsim.units import KIB, MIB
 
 _SHARE = 1 / 1024
 _SAMPLE_BYTES_MIN = 4 * MIB
-_BLOCKS_MIN, _LARGE_BLOCKS_MIN = 16, 8
-_PAGES_MIN = 1024
-_PAGES_OF_WHOLE_MAX = 128
+_BLOCKS_MIN = 8
+_PIECE_SIZE = 64 * KIB
+_LARGE = 256 * KIB
+_PAGES_MIN, _PIECES_MIN = 1024, 192
+_PIECES_OF_WHOLE_MAX = 16
+_DRAWN_FOR_ONE = 8
 # So many whole blocks tell enough by themselves.
 _WHOLE_ENOUGH = 512
 _ALMOST_ALL = 0.5
@@ -40,9 +46,9 @@ _WHOLE, _WHOLE_ONLY = -1, -2
 
 
 class Shares(NamedTuple):
-    """Which shares of the different blocks of a size are sampled, by a page and as a whole."""
+    """Which shares of the different blocks of a size are sampled, by a piece and as a whole."""
 
-    pages: float
+    pieces: float
     whole: float
 
 
@@ -50,21 +56,23 @@ class StoredBlock(NamedTuple):
     """What a store would keep of a block, at each level.
 
     Attributes:
-        pages: In pages of 4 KiB: of all of them, or in proportion of some or of one; empty
-            where none was compressed.
-        whole: As it is; empty where only a page was compressed.
+        pieces: In pieces that compress: of all of them, or in proportion of some or of one;
+            empty where none was compressed.
+        kept_pieces: In those that do not, and would be kept as they are.
+        whole: As it is; empty where only a piece was compressed.
     """
 
     block_size: int
-    pages: tuple[int, ...]
+    pieces: tuple[int, ...]
+    kept_pieces: tuple[int, ...]
     whole: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CompressionTask:
-    """Blocks of one image to compress, as (block size, block index, page).
+    """Blocks of one image to compress, as (block size, block index, piece).
 
-    The page is -1 for the block as a whole and its pages, -2 for the block as a whole alone.
+    The piece is -1 for the block as a whole and its pieces, -2 for the block as a whole alone.
     A value that can be sent to another process.
     """
 
@@ -75,33 +83,37 @@ class CompressionTask:
     @property
     def size_bytes(self) -> int:
         """What is read."""
-        return sum(_read_bytes(size, page) for size, _, page in self.blocks)
+        return sum(_read_bytes(size, piece) for size, _, piece in self.blocks)
 
 
-def _read_bytes(block_size: int, page: int) -> int:
-    return block_size if page < 0 else BLOCK_SIZE_MIN
+def _read_bytes(block_size: int, piece: int) -> int:
+    return block_size if piece < 0 else _piece_size(block_size)
+
+
+def _piece_size(block_size: int) -> int:
+    return _PIECE_SIZE if block_size >= _LARGE else BLOCK_SIZE_MIN
 
 
 ALL = Shares(0.0, 1.0)
-"""Every block is compressed, and no page stands for another."""
+"""Every block is compressed, and no piece stands for another."""
 
 
 def sample_shares(distinct_count: int, block_size: int) -> Shares:
     """What to sample of so many different blocks; of 0, all.
 
-    As a whole a thousandth, or 4 MiB, or 16 (of more than 1 MiB, 8), whichever is most; by a
-    page 1024 where that is fewer than 512.  All, where that would be half of them.
+    As a whole a thousandth, or 4 MiB, or 8, whichever is most; where that is fewer than 512,
+    by a piece 192, or by a page 1024.  All, where that would be half of them.
     """
     if distinct_count == 0:
         return ALL
     wanted = max(_SHARE, _SAMPLE_BYTES_MIN / block_size / distinct_count)
-    least = _BLOCKS_MIN if block_size <= MIB else _LARGE_BLOCKS_MIN
-    whole = max(wanted, least / distinct_count)
+    whole = max(wanted, _BLOCKS_MIN / distinct_count)
     if whole >= _ALMOST_ALL:
         return ALL
     if whole * distinct_count >= _WHOLE_ENOUGH:
         return Shares(0.0, whole)
-    return Shares(min(1.0, _PAGES_MIN / distinct_count), whole)
+    least = _PIECES_MIN if block_size >= _LARGE else _PAGES_MIN
+    return Shares(min(1.0, least / distinct_count), whole)
 
 
 def compression_tasks(
@@ -117,9 +129,9 @@ def compression_tasks(
     for place, blocks in enumerate(_chosen(parts, shares)):
         task: list[tuple[int, int, int]] = []
         size_bytes = 0
-        for size, index, page in blocks.iter_rows():
-            task.append((size, index, page))
-            size_bytes += _read_bytes(size, page)
+        for size, index, piece in blocks.iter_rows():
+            task.append((size, index, piece))
+            size_bytes += _read_bytes(size, piece)
             if size_bytes >= _TASK_BYTES or len(task) == _TASK_BLOCKS:
                 yield CompressionTask(images[place], tuple(task), tuple(levels))
                 task, size_bytes = [], 0
@@ -129,34 +141,51 @@ def compression_tasks(
 
 def _chosen(parts: Sequence[Sequence[Path]], shares: Mapping[int, Shares]) -> list[pl.DataFrame]:
     """For each image the sampled blocks that are read from it, in the order of the disk."""
-    is_low = reduce(or_, (_is_low(size, max(share)) for size, share in shares.items()))
+    is_drawn = reduce(or_, (_is_low(size, _drawn(share)) for size, share in shares.items()))
     found = [
-        pl.scan_parquet(list(paths)).filter(is_low).with_columns(place=pl.lit(place)).collect()
+        pl.scan_parquet(list(paths)).filter(is_drawn).with_columns(place=pl.lit(place)).collect()
         for place, paths in enumerate(parts)
     ]
-    chosen = pl.concat(found).unique(
+    drawn = pl.concat(found).unique(
         subset=["block_size", *DIGEST_COLUMNS], keep="first", maintain_order=True
     )
-    is_whole = reduce(or_, (_is_low(size, share.whole) for size, share in shares.items()))
-    is_page = reduce(or_, (_is_low(size, share.pages) for size, share in shares.items()))
-    pages = pl.col("block_size") // BLOCK_SIZE_MIN
-    # The digest's other half is as good as a lot, too.
-    page = (pl.col("digest_low") % pages).cast(pl.Int64)
-    paged = [size for size, share in shares.items() if share.pages]
-    whole = pl.when(pl.col("block_size").is_in(paged)).then(_WHOLE).otherwise(_WHOLE_ONLY)
-    both = pl.concat(
-        [
-            chosen.filter(is_whole).with_columns(page=whole.cast(pl.Int64)),
-            chosen.filter(is_page).with_columns(page=page),
-        ]
-    )
+    sampled = pl.concat([_sampled(drawn, size, share) for size, share in shares.items()])
     start = pl.col("block_index") * pl.col("block_size").cast(pl.UInt64)
     return [
-        both.filter(pl.col("place") == place)
-        .sort(start, "block_size", "page")
-        .select("block_size", "block_index", "page")
+        sampled.filter(pl.col("place") == place)
+        .sort(start, "block_size", "piece")
+        .select("block_size", "block_index", "piece")
         for place in range(len(parts))
     ]
+
+
+def _drawn(share: Shares) -> float:
+    """How many are drawn by digest; of a few, more than are taken."""
+    return min(1.0, _DRAWN_FOR_ONE * max(share)) if share.pieces else share.whole
+
+
+def _sampled(drawn: pl.DataFrame, block_size: int, share: Shares) -> pl.DataFrame:
+    """What is compressed of the *drawn* blocks of one size, as wholes and by a piece.
+
+    What lies together compresses alike, so those that are taken are spread over the disks.
+    """
+    blocks = drawn.filter(pl.col("block_size") == block_size).sort("place", "block_index")
+    turn = pl.int_range(pl.len()).cast(pl.Float64)
+
+    def spread(part: float) -> pl.Expr:
+        each = part / _drawn(share) if part else 0.0
+        return ((turn + 1) * each).floor() > (turn * each).floor()
+
+    piece_count = block_size // _piece_size(block_size)
+    # The digest's other half is as good as a lot, too.
+    piece = (pl.col("digest_low") % piece_count).cast(pl.Int64)
+    whole = pl.lit(_WHOLE if share.pieces else _WHOLE_ONLY, dtype=pl.Int64)
+    return pl.concat(
+        [
+            blocks.filter(spread(share.whole)).with_columns(piece=whole),
+            blocks.filter(spread(share.pieces)).with_columns(piece=piece),
+        ]
+    )
 
 
 def _is_low(block_size: int, share: float) -> pl.Expr:
@@ -174,7 +203,7 @@ def compress_sample(task: CompressionTask) -> list[StoredBlock]:
     Raises:
         SourceUnusable, IntegrityError, ...: they cannot be read, or changed.
     """
-    longest = max(_read_bytes(size, page) for size, _, page in task.blocks)
+    longest = max(_read_bytes(size, piece) for size, _, piece in task.blocks)
     buffer = memoryview(bytearray(longest))
     with opened_image(task.image) as disk:
         return [_compress(disk, buffer, block, task.levels) for block in task.blocks]
@@ -183,33 +212,35 @@ def compress_sample(task: CompressionTask) -> list[StoredBlock]:
 def _compress(
     disk: Readable, buffer: memoryview, block: tuple[int, int, int], levels: Sequence[int]
 ) -> StoredBlock:
-    block_size, block_index, page = block
-    start = block_index * block_size
-    page_count = block_size // BLOCK_SIZE_MIN
-    data = buffer[: _read_bytes(block_size, page)]
-    if page >= 0:
-        disk.read_into(data, start + page * BLOCK_SIZE_MIN)
-        one = (_stored_bytes(data, level) * page_count for level in levels)
-        return StoredBlock(block_size, tuple(one), ())
+    block_size, block_index, place = block
+    start, piece_size = block_index * block_size, _piece_size(block_size)
+    piece_count = block_size // piece_size
+    data = buffer[: _read_bytes(block_size, place)]
+    if place >= 0:
+        disk.read_into(data, start + place * piece_size)
+        return StoredBlock(block_size, *_in_pieces([data], piece_count, levels), ())
     disk.read_into(data, start)
     whole = tuple(_stored_bytes(data, level) for level in levels)
-    if page == _WHOLE_ONLY:
-        return StoredBlock(block_size, (), whole)
-    pieces = [data[at : at + BLOCK_SIZE_MIN] for at in _page_offsets(page_count)]
-    each_for = page_count // len(pieces)
-    return StoredBlock(
-        block_size,
-        tuple(each_for * sum(_stored_bytes(piece, level) for piece in pieces) for level in levels),
-        whole,
-    )
-
-
-def _page_offsets(page_count: int) -> list[int]:
-    """Where the pages lie that stand for a block of *page_count*, a power of two."""
-    step = max(1, page_count // _PAGES_OF_WHOLE_MAX)
+    if place == _WHOLE_ONLY:
+        return StoredBlock(block_size, (), (), whole)
+    step = max(1, piece_count // _PIECES_OF_WHOLE_MAX)
     # Not each at the same place of its step: databases have something at every fourth page.
-    pages = (turn * step + turn * 5 % step for turn in range(page_count // step))
-    return [page * BLOCK_SIZE_MIN for page in pages]
+    places = (turn * step + turn * 5 % step for turn in range(piece_count // step))
+    pieces = [data[at * piece_size : (at + 1) * piece_size] for at in places]
+    return StoredBlock(block_size, *_in_pieces(pieces, piece_count, levels), whole)
+
+
+def _in_pieces(
+    pieces: Sequence[memoryview], piece_count: int, levels: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What *piece_count* pieces such as these come to: those that compress, and the others."""
+    each_for = piece_count // len(pieces)
+    smaller, kept = [], []
+    for level in levels:
+        stored = [(_stored_bytes(piece, level), len(piece)) for piece in pieces]
+        smaller.append(each_for * sum(size for size, whole in stored if size < whole))
+        kept.append(each_for * sum(size for size, whole in stored if size == whole))
+    return tuple(smaller), tuple(kept)
 
 
 def _stored_bytes(data: memoryview, level: int) -> int:
