@@ -122,6 +122,13 @@ def test_only_files_in_the_folder_are_imported(importer: Any, folder: Path) -> N
     assert importer.describe_import_snapshot_tasks()["ImportSnapshotTasks"] == []
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "a%00b", "circle", "disk.raw/below"])
+def test_what_no_file_can_be_called_is_no_file(importer: Any, folder: Path, name: str) -> None:
+    (folder / "circle").symlink_to(folder / "circle")
+    asked = {"Format": "RAW", "Url": f"s3://bucket/../{name}"}
+    assert code(importer.import_snapshot, DiskContainer=asked) == "InvalidParameter"
+
+
 def test_a_server_without_a_folder_imports_nothing(ec2: Any, folder: Path) -> None:
     asked = raw(folder / "disk.raw")
     assert code(ec2.import_snapshot, DiskContainer=asked) == "UnsupportedOperation"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -147,7 +148,8 @@ def _file(call: Call, place: _Place) -> Path:
         )
     named = place.url or f"s3://{place.bucket}/{place.key}"
     # Behind links as well, and before it is known whether it exists: nobody learns that.
-    if "\0" not in str(place.path):
+    # What no file can be called is not there: a NUL, too long a name, a circle of links.
+    with suppress(ValueError, OSError, RuntimeError):
         real = (folder / place.path).resolve()
         if real.is_relative_to(folder.resolve()) and real.is_file():
             return real
